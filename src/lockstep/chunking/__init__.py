@@ -1,0 +1,1 @@
+"""How is a text cut?  One packer, and per kind of text the places where it may be cut."""

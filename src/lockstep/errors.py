@@ -1,0 +1,168 @@
+"""Every error Lockstep raises, one class per thing the caller can do about it.
+
+LockstepError                 carries .hint, one sentence that says what to do
+├── ConfigError               a setting is missing or wrong
+│   ├── UnknownName           no such task, model, field or adapter; lists the nearest
+│   └── MissingExtra          an optional package is not installed; also ImportError
+├── SourceError
+│   ├── SourceUnavailable     a file or table cannot be read (missing, no key, a view)
+│   ├── ImportInvalid         a file's content is wrong; says file and line; nothing was changed
+│   └── DocumentUnreadable    one document cannot be turned into text; carries document_id
+├── ProviderError             carries provider, model
+│   ├── ProviderUnavailable   timeout, connection, 5xx: wait and retry
+│   ├── RateLimited           wait retry_after_s and retry
+│   ├── ProviderRejected      the request is wrong: never retried
+│   └── BadEmbedding          wrong count, wrong dimensions, NaN, infinite or zero vectors
+├── StoreError
+│   ├── StoreLocked           another program holds the database; wait and retry
+│   ├── StoreReadOnly         the database file or its folder cannot be written
+│   ├── StoreFull             no room on the disk
+│   ├── StoreCorrupt          not a database, or damaged
+│   └── StoreTooNew           made by a newer Lockstep: upgrade
+└── QueryError                empty query, bad filter, top_k out of range
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LockstepError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        message: what happened, with the values.
+        hint: what to do about it, one sentence; shown after the message.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class ConfigError(LockstepError):
+    """A setting is missing or wrong; nothing was changed."""
+
+
+class UnknownName(ConfigError):
+    """A name that nothing here answers to.
+
+    Args:
+        what: the kind of thing, such as "task".
+        name: the name that was asked for.
+        known: the names that exist; the nearest is suggested, or all are listed.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        if near:
+            hint = f'Did you mean "{near[0]}"?'
+        elif names:
+            shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+            hint = f"Known: {shown}."
+        else:
+            hint = f"There is no {what} yet."
+        super().__init__(f'There is no {what} "{name}".', hint)
+        self.name = name
+
+
+class MissingExtra(ConfigError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package.", f"Run: pip install 'lockstep[{extra}]'")
+        self.extra = extra
+
+
+class SourceError(LockstepError):
+    """What should be read cannot be read."""
+
+
+class SourceUnavailable(SourceError):
+    """A file or table is missing, or cannot be followed as it is."""
+
+
+class ImportInvalid(SourceError):
+    """A file's content is wrong; the collection is as it was before the import."""
+
+
+class DocumentUnreadable(SourceError):
+    """One document cannot be turned into text; the others go on."""
+
+    def __init__(self, message: str, document_id: object, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.document_id = document_id
+
+
+class ProviderError(LockstepError):
+    """A model could not embed."""
+
+    def __init__(self, message: str, hint: str = "", *, provider: str = "", model: str = "") -> None:
+        super().__init__(message, hint)
+        self.provider = provider
+        self.model = model
+
+
+class ProviderUnavailable(ProviderError):
+    """Timeout, lost connection or a fault on the other side: the same request may succeed later."""
+
+
+class RateLimited(ProviderUnavailable):
+    """Too many requests; may be repeated after `retry_after_s` seconds."""
+
+    def __init__(
+        self, message: str, hint: str = "", *, retry_after_s: float = 1.0, provider: str = "", model: str = ""
+    ) -> None:
+        super().__init__(message, hint, provider=provider, model=model)
+        self.retry_after_s = retry_after_s
+
+
+class ProviderRejected(ProviderError):
+    """The model refuses the request as it is; repeating it does not help."""
+
+
+class BadEmbedding(ProviderError):
+    """A model answered with vectors that must not be stored.
+
+    `rows` holds the positions of the bad vectors, empty when the whole answer is unusable.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, rows: tuple[int, ...] = (), provider: str = "", model: str = ""
+    ) -> None:
+        super().__init__(message, hint, provider=provider, model=model)
+        self.rows = rows
+
+
+class StoreError(LockstepError):
+    """The database could not do what was asked."""
+
+
+class StoreLocked(StoreError):
+    """Another program has held the database for longer than we wait."""
+
+
+class StoreReadOnly(StoreError):
+    """The database file, or the folder it lies in, cannot be written."""
+
+
+class StoreFull(StoreError):
+    """There is no room left; what was committed before is intact."""
+
+
+class StoreCorrupt(StoreError):
+    """The file is not a database, or is damaged."""
+
+
+class StoreTooNew(StoreError):
+    """A newer Lockstep wrote this database."""
+
+
+class QueryError(LockstepError):
+    """A search that cannot be answered as it was asked."""

@@ -1,0 +1,1 @@
+"""Which text of a document is embedded?"""

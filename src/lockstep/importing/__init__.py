@@ -1,0 +1,1 @@
+"""How does data get in?  Readers of files, each yielding documents."""

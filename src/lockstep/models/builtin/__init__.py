@@ -1,0 +1,1 @@
+"""The models whose weights ship with the package."""

@@ -1,0 +1,1 @@
+"""What must change, and who keeps it going?"""

@@ -1,0 +1,138 @@
+"""The values that the stages hand to each other: frozen, without behaviour, shared by everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+"""float32, shape (n, dimensions), C order."""
+
+Kind = Literal["document", "query"]
+"""Models may encode the two differently (prompts, input types)."""
+
+DocumentId = Any
+"""The primary key's value as the database gives it; a tuple where the key has several columns."""
+
+
+class Text(NamedTuple):
+    """A text found in a document, and where."""
+
+    path: str
+    """Where in the document: `name`, `address.city`, `tags[0]`."""
+    text: str
+
+
+class Tokens(NamedTuple):
+    """A text's tokens without the model's special ones.
+
+    All three are int32, shape (n,). `starts` and `ends` are character offsets into the text, end exclusive, ascending.
+    """
+
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+
+
+class Tokenizer(Protocol):
+    """What the chunker needs to know about a model's tokens."""
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise whole texts, never truncated, in the order given."""
+        ...
+
+    def tokens_max(self, text: str) -> int:
+        """A cheap upper bound of the number of tokens in `text`, found without tokenising."""
+        ...
+
+
+class Chunk(NamedTuple):
+    """A piece of one text: `text == whole[start:end]`."""
+
+    path: str
+    position: int
+    """0 for the first chunk of its text."""
+    text: str
+    start: int
+    """In characters of the extracted text."""
+    end: int
+    """In characters, exclusive."""
+    tokens: npt.NDArray[np.int32] | None = None
+    """The model's token ids for `text` (int32, shape (n,), no special tokens), where the chunker had to count them
+    and the model gives the same vectors for them; None otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known of a model before it is used; code obeys these fields, so no fact hides in prose."""
+
+    uri: str
+    """As a task names it, `local:minilm`."""
+    dimensions: int
+    max_tokens: int
+    """Longest input, special tokens included; longer ones must be chunked."""
+    special_tokens: int = 0
+    """How many of `max_tokens` the model adds itself ([CLS], [SEP])."""
+    languages: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ("text",)
+    size_bytes: int | None = None
+    """Weights on disk."""
+    licence: str = ""
+    document_prompt: str = ""
+    query_prompt: str = ""
+    price_per_million_tokens: float = 0.0
+    """US dollars; 0 for what runs here."""
+    local: bool = True
+    """Runs on this machine: asking it again costs time, not money."""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One row or JSON document of a source."""
+
+    id: DocumentId
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document that answers a search, with its best chunk."""
+
+    id: DocumentId
+    document: Mapping[str, Any]
+    similarity: float
+    """Of the query and the best chunk; cosine, in [-1, 1], higher is closer."""
+    score: float
+    """What this list is ordered by; equals `similarity` in vector mode."""
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """One stored vector and the piece of text it stands for."""
+
+    id: DocumentId
+    path: str
+    position: int
+    text: str
+    start: int
+    end: int
+    vector: npt.NDArray[np.float32] = field(repr=False)
+    """float32, shape (dimensions,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentError:
+    """Why a document has no current embeddings."""
+
+    task: str
+    id: DocumentId
+    error: str
+    attempts: int
+    at: float
+    """Seconds since 1970, UTC."""
