@@ -1,3 +1,81 @@
-"""Lockstep keeps vector embeddings in step with your data."""
+"""Lockstep keeps vector embeddings in step with your data.
+
+    import lockstep
+    with lockstep.open("shop.db") as db:
+        db.collection("products").upsert([{"id": "p1", "name": "Parka", "text": "Warm and dry."}])
+        db.add_task("shop-search", source="products", fields=["name", "text"])
+        db.sync()
+        hits = db.search("shop-search", "clothes for rain")
+
+Importing it is quick: what needs time to load is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lockstep.chunking import Chunking
+    from lockstep.collection import Collection
+    from lockstep.database import Database
+    from lockstep.models.base import Model, Provider
+    from lockstep.recipe import Task
+    from lockstep.types import Chunk, DocumentError, Embedding, Hit, ModelInfo
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Chunk",
+    "Chunking",
+    "Collection",
+    "Database",
+    "DocumentError",
+    "Embedding",
+    "Hit",
+    "Model",
+    "ModelInfo",
+    "Provider",
+    "Task",
+    "__version__",
+    "model",
+    "open",
+]
+
+_HOMES = {
+    "Chunk": "lockstep.types",
+    "Chunking": "lockstep.chunking",
+    "Collection": "lockstep.collection",
+    "Database": "lockstep.database",
+    "DocumentError": "lockstep.types",
+    "Embedding": "lockstep.types",
+    "Hit": "lockstep.types",
+    "Model": "lockstep.models.base",
+    "ModelInfo": "lockstep.types",
+    "Provider": "lockstep.models.base",
+    "Task": "lockstep.recipe",
+}
+
+
+def open(  # noqa: A001 - the name users expect
+    location: str | Path, *, create: bool = True, models: Mapping[str, Provider] | None = None
+) -> Database:
+    """Open a database, and make it when it is not there; see `lockstep.Database`."""
+    from lockstep.database import Database
+
+    return Database(location, create=create, models=models)
+
+
+def model(uri: str = "local:minilm") -> Model:
+    """Open an embedding model without a database; see `lockstep.Model`."""
+    from lockstep.models import open_model
+
+    return open_model(uri)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'lockstep' has no attribute {name!r}")

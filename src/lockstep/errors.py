@@ -26,6 +26,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class LockstepError(Exception):
@@ -130,14 +135,23 @@ class ProviderRejected(ProviderError):
 class BadEmbedding(ProviderError):
     """A model answered with vectors that must not be stored.
 
-    `rows` holds the positions of the bad vectors, empty when the whole answer is unusable.
+    `rows` holds the positions of the bad vectors, and `vectors` the whole answer, so that the good ones need not be
+    bought again; empty and None when the answer is unusable as a whole.
     """
 
     def __init__(
-        self, message: str, hint: str = "", *, rows: tuple[int, ...] = (), provider: str = "", model: str = ""
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        rows: tuple[int, ...] = (),
+        vectors: npt.NDArray[np.float32] | None = None,
+        provider: str = "",
+        model: str = "",
     ) -> None:
         super().__init__(message, hint, provider=provider, model=model)
         self.rows = rows
+        self.vectors = vectors
 
 
 class StoreError(LockstepError):

@@ -1,0 +1,603 @@
+"""Database: the composition root, where sources, models, storage, syncing and searching meet; and the Python API."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+
+from lockstep.collection import Collection
+from lockstep.errors import ConfigError, ProviderUnavailable, QueryError, SourceError, UnknownName
+from lockstep.extracting.paths import clean, compile_path, extract
+from lockstep.models import open_model
+from lockstep.models.base import Model, Provider
+from lockstep.models.isolate import Stopped
+from lockstep.recipe import DEFAULT_MODEL, Task, recipe_identity
+from lockstep.searching.filters import Where
+from lockstep.searching.index import BitIndex
+from lockstep.searching.search import Query, Target, check_query, search, vectors_like
+from lockstep.storage import collections, embeddings, failures, vectors
+from lockstep.storage import tasks as task_store
+from lockstep.storage.base import Dialect, Source
+from lockstep.storage.changes import enqueue
+from lockstep.storage.migrations import check_schema, create_schema, database_identity, has_schema
+from lockstep.storage.sources import DATA, SourceReader
+from lockstep.storage.sqlite import SQLite
+from lockstep.storage.tasks import StoredTask
+from lockstep.syncing.cached import embed_cached
+from lockstep.syncing.check import Problem, check_task
+from lockstep.syncing.heartbeat import Heartbeat
+from lockstep.syncing.job import Job
+from lockstep.syncing.prune import prune_if_due
+from lockstep.syncing.stats import Progress, SyncReport, SyncStats
+from lockstep.syncing.status import TaskStatus, task_status
+from lockstep.syncing.worker import TaskWorker
+from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Vectors
+from lockstep.vectors.similarity import normalise
+
+MODES = ("vector",)
+QUERY_LENGTH_MAX = 1_000_000
+WATCH_POLL_S = 0.1
+FIELD_SAMPLE = 1000
+FIELDS_SHOWN = 50
+EMBEDDINGS_PAGE = 1000
+RETRY_OUTAGE_S = 15.0  # between two tries of `watch` while a model cannot be reached
+
+
+class Database:
+    """A database whose embeddings are kept in step with its data. Open one with `lockstep.open`.
+
+    Methods may be called from several threads.
+    """
+
+    def __init__(
+        self, location: str | Path, *, create: bool = True, models: Mapping[str, Provider] | None = None
+    ) -> None:
+        """Open a database.
+
+        Args:
+            location: path of an SQLite file.
+            create: make the file when it is not there.
+            models: providers of your own, by the URI that tasks name them with.
+
+        Raises:
+            SourceUnavailable: the file, or its folder, is not there.
+            StoreError: it cannot be opened, is no database, or was made by a newer Lockstep.
+        """
+        if "://" in str(location):
+            scheme = str(location).partition("://")[0]
+            raise ConfigError(f'Databases of the kind "{scheme}" are not supported yet.', "Give the path of an SQLite file.")
+        self._dialect: Dialect = SQLite(Path(location), create=create)
+        self._registered = dict(models or {})
+        self._models: dict[str, Model] = {}
+        self._indexes: dict[int, BitIndex] = {}
+        self._lock = threading.RLock()
+        with self._dialect.begin(write=False) as connection:
+            self._has_schema = has_schema(connection)
+            if self._has_schema:
+                check_schema(connection, self._dialect.location)
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._dialect.engine.dispose()
+
+    @property
+    def location(self) -> str:
+        """Where the database is."""
+        return self._dialect.location
+
+    # --- collections -----------------------------------------------------------------------------------------------
+
+    def collection(self, name: str) -> Collection:
+        """The collection of that name, made when it is new.
+
+        Raises:
+            ConfigError: the name is not allowed, or is that of another table.
+        """
+        collections.check_name(name)
+        self._ensure_schema()
+        with self._dialect.begin(write=False) as connection:
+            there = collections.exists(connection, name)
+        if not there:
+            with self._dialect.begin(write=True) as connection:
+                if not collections.exists(connection, name):
+                    collections.create(connection, name)
+        return Collection(self._dialect, name)
+
+    def collections(self) -> list[str]:
+        """The names of all collections."""
+        if not self._schema_is_there():
+            return []
+        with self._dialect.begin(write=False) as connection:
+            return collections.names(connection)
+
+    # --- tasks -----------------------------------------------------------------------------------------------------
+
+    def add_task(self, name: str, source: str, fields: Sequence[str] | str, **settings: Any) -> Task:
+        """Say once what to embed; from then on `sync` keeps it so.
+
+        Args:
+            name: a slug, a-z, 0-9 and single dashes.
+            source: a collection, or a table that has a primary key.
+            fields: paths of the texts to embed, `name`, `address.city`, `tags[]`.
+            **settings: see `lockstep.Task`: model, chunking, cache_days, …
+
+        Raises:
+            ConfigError: a setting is not allowed, the task exists, or no row has a field.
+            SourceUnavailable: there is no such source, or it cannot be followed.
+        """
+        task = Task.create(name, source=source, fields=fields, **settings)
+        model = self._model(task.model)
+        max_tokens = chunk_tokens(task, model)
+        with self._dialect.begin(write=False) as connection:
+            if self._schema_is_there() and task_store.list_tasks(connection, task.name):
+                raise ConfigError(f'There is a task "{task.name}" already.', "Choose another name, or remove it first.")
+            found = self._describe(connection, source)
+            columns = self._columns(found, task)
+            self._check_fields(connection, found, task)
+        self._ensure_schema()
+        with self._dialect.begin(write=True) as connection:
+            task_store.add_task(
+                connection,
+                self._dialect,
+                name=task.name,
+                settings=task.to_json(),
+                enabled=task.enabled,
+                source=found,
+                columns=list(columns),
+                identity=recipe_identity(task, model.identity, max_tokens),
+                model_id=vectors.model_row(connection, model.identity, model.info.dimensions),
+                max_tokens=max_tokens,
+            )
+        return task
+
+    def tasks(self) -> list[Task]:
+        """All tasks, by name."""
+        return [load_task(stored) for stored in self._stored_tasks()]
+
+    def task(self, name: str) -> Task:
+        """One task's settings.
+
+        Raises:
+            UnknownName: there is none of this name.
+        """
+        return load_task(self._stored(name))
+
+    def pause_task(self, name: str) -> None:
+        """Stop syncing a task; its changes wait in the queue, and searches of it are refused."""
+        self._enable(name, enabled=False)
+
+    def resume_task(self, name: str) -> None:
+        """Go on with a paused task."""
+        self._enable(name, enabled=True)
+
+    def remove_task(self, name: str) -> None:
+        """Remove a task with its triggers, queue, embeddings and view; the source is not touched."""
+        stored = self._stored(name)
+        with self._dialect.begin(write=True) as connection:
+            task_store.remove_task(connection, self._dialect, stored)
+
+    # --- syncing ---------------------------------------------------------------------------------------------------
+
+    def sync(
+        self,
+        task: str | None = None,
+        *,
+        max_documents: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> SyncReport:
+        """Embed what is new or changed, and remove what is gone, until all is caught up.
+
+        Args:
+            task: one task; all that are not paused when not given.
+            max_documents: stop after so many documents; the rest waits.
+            progress: told how far it has come, after every batch.
+            stop: set it from another thread to end early, with nothing lost.
+
+        Returns:
+            What was done. A task whose model cannot be reached is listed in `outages`, and its changes wait.
+        """
+        started = time.perf_counter()
+        stop = stop or threading.Event()
+        stats: dict[str, SyncStats] = {}
+        outages: dict[str, str] = {}
+        chosen = [self._stored(task)] if task is not None else [s for s in self._stored_tasks() if s.enabled]
+        for stored in chosen:
+            if not stored.enabled:
+                raise ConfigError(f'Task "{stored.name}" is paused.', f"Resume it first: task resume … {stored.name}")
+            left = None if max_documents is None else max_documents - sum(s.documents for s in stats.values())
+            stats[stored.name], problem = self._sync_task(stored, progress, stop, left)
+            if problem:
+                outages[stored.name] = problem
+            if stop.is_set():
+                break
+        if chosen and not stop.is_set():
+            prune_if_due(self._dialect, max(load_task(stored).cache_days for stored in chosen), time.time())
+        return SyncReport(stats, outages, time.perf_counter() - started)
+
+    def watch(
+        self,
+        task: str | None = None,
+        *,
+        stop: threading.Event,
+        progress: Callable[[Progress], None] | None = None,
+        report: Callable[[SyncReport], None] | None = None,
+    ) -> None:
+        """Sync, and again whenever anything was written to the database, until `stop` is set.
+
+        Args:
+            task: one task, or all.
+            stop: ends it.
+            progress: as in `sync`.
+            report: told of every sync that found something to do or could not.
+        """
+        with self._dialect.connect() as connection:
+            while not stop.is_set():
+                done = self.sync(task, progress=progress, stop=stop)
+                if report and (done.documents or done.outages):
+                    report(done)
+                with self._dialect.begin(write=False, on=connection):
+                    version = self._dialect.data_version(connection)
+                deadline = time.monotonic() + (RETRY_OUTAGE_S if done.outages else float("inf"))
+                while not stop.wait(WATCH_POLL_S) and time.monotonic() < deadline:
+                    with self._dialect.begin(write=False, on=connection):
+                        if self._dialect.data_version(connection) != version:
+                            break
+
+    # --- searching -------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        task: str,
+        query: str | Sequence[str] | Sequence[float] | npt.NDArray[Any] | None = None,
+        *,
+        like: DocumentId | None = None,
+        top_k: int = 10,
+        where: Where | None = None,
+        mode: str = "vector",
+        exact: bool = False,
+        candidates: int | None = None,
+        min_similarity: float | None = None,
+    ) -> list[Hit]:
+        """The documents that are nearest in meaning, best first.
+
+        Args:
+            task: what to search.
+            query: a text, several (a document counts by the one it is nearest to), or a vector.
+            like: instead of a query, the id of a document that others should resemble; it is no hit itself.
+            top_k: documents wanted, 1 to 10,000.
+            where: a filter in MongoDB's form on the source's fields, applied before ranking.
+            mode: "vector".
+            exact: compare with every vector, rather than with the candidates of the index.
+            candidates: vectors examined before rescoring; more finds more of the exact answer, and takes longer.
+            min_similarity: cosine; hits below it are left out.
+
+        Returns:
+            Hits, with `similarity` (cosine, -1 to 1) and the chunk that was nearest.
+
+        Raises:
+            QueryError: the query is empty, the filter is wrong, a number is out of range, nothing is embedded yet.
+            UnknownName: there is no such task.
+        """
+        if mode not in MODES:
+            raise QueryError(f'There is no search mode "{mode}".', f"Known: {', '.join(MODES)}.")
+        if (query is None) == (like is None):
+            raise QueryError("A search needs a query, or a document that others should be like.", "Give one of the two.")
+        stored = self._stored(task)
+        if not stored.enabled:
+            raise QueryError(f'Task "{task}" is paused.', f"Resume it first: task resume … {task}")
+        given = None if query is None else self._query_vectors(stored, query)
+        with self._dialect.begin(write=False) as connection:
+            target = self._target(connection, stored)
+            excluded = None
+            if given is None:
+                excluded = target.reader.key_of(connection, like)
+                given = vectors_like(connection, target, excluded)
+                if not len(given):
+                    raise QueryError(f"Task \"{task}\" has no embedded document {like!r}.", "Check the id, or sync first.")
+            request = Query(given, top_k, where, exact, candidates, min_similarity, excluded)
+            check_query(request, target.dimensions)
+            hits = search(connection, target, request)
+            if not hits and not embeddings.any_there(connection, target.recipe_id) and target.reader.any_there(connection):
+                raise QueryError(f'Task "{task}" has nothing embedded yet.', f"Run: lockstep sync {self.location}")
+            return hits
+
+    def embed(
+        self, texts: Sequence[str], *, model: str = DEFAULT_MODEL, kind: Kind = "document", cache_days: int | None = None
+    ) -> Vectors:
+        """Embed texts, through the cache of this database.
+
+        Args:
+            texts: the texts.
+            model: a model URI.
+            kind: "document" or "query"; some models encode them differently.
+            cache_days: how long the vectors are kept; 90 for documents and 14 for queries when not given.
+
+        Returns:
+            float32, shape (len(texts), dimensions), in the order given.
+        """
+        if kind not in ("document", "query"):
+            raise QueryError(f'There is no kind "{kind}".', 'Known: "document", "query".')
+        if isinstance(texts, str):
+            raise QueryError("embed takes a list of texts.", "Write embed([text]).")
+        self._ensure_schema()
+        days = cache_days if cache_days is not None else (14 if kind == "query" else 90)
+        return embed_cached(self._dialect, self._model(model), [clean(text) for text in texts], kind, days)
+
+    # --- looking at it ---------------------------------------------------------------------------------------------
+
+    def status(self, task: str) -> TaskStatus:
+        """How a task stands; the counts add up."""
+        stored = self._stored(task)
+        with self._dialect.begin(write=False) as connection:
+            reader = SourceReader(self._dialect, self._source_of(connection, stored))
+            return task_status(connection, stored, reader, load_task(stored).model)
+
+    def errors(self, task: str | None = None) -> list[DocumentError]:
+        """The documents that could not be embedded, oldest failure first."""
+        found: list[DocumentError] = []
+        for stored in [self._stored(task)] if task is not None else self._stored_tasks():
+            with self._dialect.begin(write=False) as connection:
+                reader = SourceReader(self._dialect, self._source_of(connection, stored))
+                found += [
+                    DocumentError(stored.name, reader.id_of(row.key), row.error, row.attempts, row.at)
+                    for row in failures.listed(connection, stored.recipe_id)
+                ]
+        return found
+
+    def retry(self, task: str | None = None) -> int:
+        """Queue every failed document again, with its attempts forgotten; returns how many."""
+        count = 0
+        for stored in [self._stored(task)] if task is not None else self._stored_tasks():
+            with self._dialect.begin(write=True) as connection:
+                keys = [row.key for row in failures.listed(connection, stored.recipe_id)]
+                failures.forget(connection, stored.recipe_id, keys)
+                enqueue(connection, stored.recipe_id, keys, time.time())
+                count += len(keys)
+        return count
+
+    def check(self, task: str | None = None, *, repair: bool = False) -> list[Problem]:
+        """Compare everything that is stored with its source.
+
+        Args:
+            task: one, or all.
+            repair: make the next `sync` mend what differs.
+
+        Returns:
+            The problems, empty when all is well.
+        """
+        chosen = [self._stored(task)] if task is not None else self._stored_tasks()
+        return [problem for stored in chosen for problem in check_task(self._job(stored), stored, repair=repair)]
+
+    def embeddings(self, task: str) -> Iterator[Embedding]:
+        """Every stored embedding of a task, in the order they were written, read a page at a time."""
+        stored = self._stored(task)
+        after = 0
+        while True:
+            with self._dialect.begin(write=False) as connection:
+                reader = SourceReader(self._dialect, self._source_of(connection, stored))
+                dimensions = self._dimensions(connection, stored)
+                rows = embeddings.scan(connection, stored.recipe_id, after, EMBEDDINGS_PAGE)
+                matrix = vectors.read(connection, stored.model_id, [row.vector_id for row in rows], dimensions)
+            if not rows:
+                return
+            for row, vector in zip(rows, matrix, strict=True):
+                yield Embedding(reader.id_of(row.key), row.path, row.position, row.text, row.start, row.end, vector)
+            after = rows[-1].id
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _sync_task(
+        self,
+        stored: StoredTask,
+        progress: Callable[[Progress], None] | None,
+        stop: threading.Event,
+        max_documents: int | None,
+    ) -> tuple[SyncStats, str | None]:
+        """(what was done, why it stopped early)."""
+        try:
+            job = self._job(stored)
+            self._follow(job)
+        except SourceError as exc:
+            return SyncStats(), str(exc)
+        with self._dialect.connect() as connection, Heartbeat(self._dialect) as heartbeat:
+            worker = TaskWorker(job, connection, heartbeat, stopping=stop.wait)
+            problem: str | None = None
+            try:
+                worker.run(progress, max_documents)
+            except Stopped:
+                return worker.stats, None
+            except ProviderUnavailable as exc:
+                problem = str(exc)
+        if problem != stored.outage:
+            with self._dialect.begin(write=True) as connection:
+                task_store.update_task(connection, stored.name, outage=problem)
+        return worker.stats, problem
+
+    def _follow(self, job: Job) -> None:
+        """Put triggers in place that were lost with their table (dropped and made again), and look at all rows."""
+        with self._dialect.begin(write=False) as connection:
+            if self._dialect.captured(connection, job.source, job.recipe_id, job.columns):
+                return
+        with self._dialect.begin(write=True) as connection:
+            task_store.restart_backfill(connection, self._dialect, job.source, job.recipe_id, list(job.columns))
+
+    def _job(self, stored: StoredTask) -> Job:
+        task = load_task(stored)
+        with self._dialect.begin(write=False) as connection:
+            source = self._describe(connection, task.source)
+        columns = self._columns(source, task)
+        return Job(
+            task=task,
+            recipe_id=stored.recipe_id,
+            model_id=stored.model_id,
+            max_tokens=stored.max_tokens,
+            source=source,
+            reader=SourceReader(self._dialect, source, columns),
+            columns=columns,
+            paths=tuple(compile_path(path) for path in task.fields),
+            model=self._model(task.model),
+            dialect=self._dialect,
+        )
+
+    def _target(self, connection: Connection, stored: StoredTask) -> Target:
+        reader = SourceReader(self._dialect, self._source_of(connection, stored))
+        dimensions = self._dimensions(connection, stored)
+        with self._lock:
+            index = self._indexes.get(stored.recipe_id)
+            if index is None:
+                identity = f"{database_identity(connection)}-{stored.recipe_id}"
+                index = BitIndex(self._index_path(stored.recipe_id), identity, dimensions)
+                self._indexes[stored.recipe_id] = index
+        return Target(stored.recipe_id, stored.model_id, dimensions, reader, index)
+
+    def _index_path(self, recipe_id: int) -> Path:
+        path = Path(self._dialect.location)
+        return path.with_name(f"{path.name}-lockstep") / f"{recipe_id}.bits"
+
+    def _query_vectors(self, stored: StoredTask, query: Any) -> Vectors:
+        texts = [query] if isinstance(query, str) else query
+        if isinstance(texts, Sequence) and len(texts) and all(isinstance(text, str) for text in texts):
+            return normalise(self._embed_queries(stored, [check_text(text) for text in texts]))
+        try:
+            vector = np.asarray(query, dtype=np.float32)
+        except (TypeError, ValueError) as exc:
+            raise QueryError(f"A query is a text, a list of texts or a vector, not {type(query).__name__}.") from exc
+        if vector.size == 0:
+            raise QueryError("The query is empty.", "Give a text, or a vector.")
+        return normalise(np.atleast_2d(vector)) if np.isfinite(vector).all() else np.atleast_2d(vector)
+
+    def _embed_queries(self, stored: StoredTask, texts: list[str]) -> Vectors:
+        """By the model where it is here; by the cache where asking again would cost something."""
+        task = load_task(stored)
+        model = self._model(task.model)
+        if model.info.local:
+            return model.embed_queries(texts)
+        return embed_cached(self._dialect, model, texts, "query", task.query_cache_days)
+
+    def _dimensions(self, connection: Connection, stored: StoredTask) -> int:
+        return vectors.dimensions_of(connection, stored.model_id)
+
+    def _source_of(self, connection: Connection, stored: StoredTask) -> Source:
+        return self._describe(connection, load_task(stored).source)
+
+    def _describe(self, connection: Connection, name: str) -> Source:
+        is_collection = self._schema_is_there() and collections.exists(connection, name)
+        return self._dialect.describe(connection, name, "collection" if is_collection else "table")
+
+    def _columns(self, source: Source, task: Task) -> tuple[str, ...]:
+        """The columns of the source that a task reads.
+
+        Raises:
+            UnknownName: the table lacks one.
+        """
+        if source.kind == "collection":
+            return (DATA,)
+        wanted = dict.fromkeys(compile_path(path).first for path in task.fields)
+        for column in wanted:
+            if column not in source.columns:
+                raise UnknownName(f'column in table "{source.name}" named', column, source.columns)
+        return tuple(wanted)
+
+    def _check_fields(self, connection: Connection, source: Source, task: Task) -> None:
+        """Refuse a field that no document of a collection has, once it has documents."""
+        if source.kind == "table":
+            return
+        reader = SourceReader(self._dialect, source, [DATA])
+        unseen = {path: compile_path(path) for path in task.fields}
+        names: set[str] = set()
+        for rows in reader.all(connection, FIELD_SAMPLE):
+            for row in rows:
+                document = reader.data(row)
+                names.update(list(document)[:FIELDS_SHOWN])
+                unseen = {path: compiled for path, compiled in unseen.items() if not extract(document, (compiled,))}
+            if not unseen:
+                return
+        if names:
+            raise UnknownName(f'field in any document of "{source.name}" named', min(unseen), names)
+
+    def _enable(self, name: str, *, enabled: bool) -> None:
+        self._stored(name)
+        with self._dialect.begin(write=True) as connection:
+            task_store.update_task(connection, name, enabled=enabled)
+
+    def _stored_tasks(self) -> list[StoredTask]:
+        if not self._schema_is_there():
+            return []
+        with self._dialect.begin(write=False) as connection:
+            return task_store.list_tasks(connection)
+
+    def _stored(self, name: str) -> StoredTask:
+        found = self._stored_tasks()
+        for stored in found:
+            if stored.name == name:
+                return stored
+        raise UnknownName("task", name, [stored.name for stored in found])
+
+    def _model(self, uri: str) -> Model:
+        with self._lock:
+            if uri not in self._models:
+                self._models[uri] = open_model(uri, self._registered)
+            return self._models[uri]
+
+    def _schema_is_there(self) -> bool:
+        """Looked up again while it is not: another process may have made it since."""
+        if not self._has_schema:
+            with self._dialect.begin(write=False) as connection:
+                self._has_schema = has_schema(connection)
+        return self._has_schema
+
+    def _ensure_schema(self) -> None:
+        if not self._schema_is_there():
+            create_schema(self._dialect)
+            self._has_schema = True
+
+
+def load_task(stored: StoredTask) -> Task:
+    """The settings of a stored task."""
+    return Task.from_json(stored.settings, enabled=stored.enabled)
+
+
+def chunk_tokens(task: Task, model: Model) -> int:
+    """Most tokens of a chunk: what the task says, as far as the model can take it.
+
+    Raises:
+        ConfigError: the task asks for more.
+    """
+    limit = model.info.max_tokens - model.info.special_tokens
+    wanted = task.chunking.max_tokens
+    if wanted is not None and wanted > limit:
+        raise ConfigError(
+            f'Chunks of {wanted} tokens are too long for model "{task.model}", which takes {limit}.',
+            f"Set max_tokens to {limit} or less.",
+        )
+    return wanted or limit
+
+
+def check_text(text: str) -> str:
+    """A query text, ready to embed.
+
+    Raises:
+        QueryError: it is empty or blank, or longer than any query.
+    """
+    if not text.strip():
+        raise QueryError("The query is empty.", "Give a text to search for.")
+    if len(text) > QUERY_LENGTH_MAX:
+        raise QueryError(f"The query has {len(text)} characters; at most {QUERY_LENGTH_MAX} are allowed.")
+    return clean(text)

@@ -1,0 +1,130 @@
+"""The embeddings of a recipe: which chunks a document has, and which vector each of them uses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from lockstep.storage.changes import in_pages
+from lockstep.storage.schema import embeddings_table, recipes, vectors_table
+from lockstep.types import Chunk
+
+
+class StoredChunk(NamedTuple):
+    """A row of the embeddings table."""
+
+    id: int
+    key: Any
+    path: str
+    position: int
+    start: int
+    end: int
+    text: str
+    vector_id: int
+
+    @property
+    def chunk(self) -> Chunk:
+        """What it says of the document."""
+        return Chunk(self.path, self.position, self.text, self.start, self.end)
+
+
+COLUMNS = ("id", "key", "path", "position", "start", "end", "text", "vector_id")
+
+
+def of_keys(connection: Connection, recipe_id: int, keys: Collection[Any]) -> dict[Any, list[StoredChunk]]:
+    """The chunks of each document that has any, in the order they were written."""
+    table = embeddings_table(recipe_id)
+    found: dict[Any, list[StoredChunk]] = {}
+    for page in in_pages(keys):
+        rows = connection.execute(
+            sa.select(*[table.c[name] for name in COLUMNS]).where(table.c.key.in_(page)).order_by(table.c.id)
+        )
+        for row in rows:
+            found.setdefault(row[1], []).append(StoredChunk(*row))
+    return found
+
+
+def by_ids(connection: Connection, recipe_id: int, ids: Sequence[int]) -> dict[int, StoredChunk]:
+    """The rows that are still there, by id."""
+    table = embeddings_table(recipe_id)
+    found: dict[int, StoredChunk] = {}
+    for page in in_pages(ids):
+        rows = connection.execute(sa.select(*[table.c[name] for name in COLUMNS]).where(table.c.id.in_(page)))
+        found.update((row[0], StoredChunk(*row)) for row in rows)
+    return found
+
+
+def replace(
+    connection: Connection, recipe_id: int, outdated: Sequence[int], chunks: Iterable[tuple[Any, Chunk, int]]
+) -> None:
+    """Delete rows by id and write others, in the transaction of the caller: readers see all old or all new.
+
+    Args:
+        connection: in a writing transaction.
+        recipe_id: whose embeddings.
+        outdated: ids to delete.
+        chunks: (key, chunk, vector id) to write.
+    """
+    table = embeddings_table(recipe_id)
+    for page in in_pages(outdated):
+        connection.execute(sa.delete(table).where(table.c.id.in_(page)))
+    first = int(
+        connection.execute(sa.select(recipes.c.next_embedding_id).where(recipes.c.id == recipe_id)).scalar_one()
+    )
+    rows = [
+        (number, key, chunk.path, chunk.position, chunk.start, chunk.end, chunk.text, vector_id)
+        for number, (key, chunk, vector_id) in enumerate(chunks, first)
+    ]
+    if rows:
+        connection.exec_driver_sql(
+            f'INSERT INTO {table.name} (id, key, path, position, start, "end", text, vector_id) '
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        connection.execute(
+            sa.update(recipes).where(recipes.c.id == recipe_id).values(next_embedding_id=first + len(rows))
+        )
+
+
+def scan(connection: Connection, recipe_id: int, after: int, limit: int) -> list[StoredChunk]:
+    """The next `limit` rows by id."""
+    table = embeddings_table(recipe_id)
+    rows = connection.execute(
+        sa.select(*[table.c[name] for name in COLUMNS]).where(table.c.id > after).order_by(table.c.id).limit(limit)
+    )
+    return [StoredChunk(*row) for row in rows]
+
+
+def vectors_after(
+    connection: Connection, recipe_id: int, model_id: int, after: int, page: int = 5000
+) -> Iterator[list[tuple[int, bytes]]]:
+    """(embedding id, raw vector) of every embedding written after one, a page at a time."""
+    table, vectors = embeddings_table(recipe_id), vectors_table(model_id)
+    rows = connection.execute(
+        sa.select(table.c.id, vectors.c.vector)
+        .join(vectors, vectors.c.id == table.c.vector_id)
+        .where(table.c.id > after)
+        .order_by(table.c.id)
+    )
+    while some := rows.fetchmany(page):
+        yield [(row[0], row[1]) for row in some]
+
+
+def count(connection: Connection, recipe_id: int) -> int:
+    """How many embeddings there are."""
+    return int(connection.execute(sa.select(sa.func.count()).select_from(embeddings_table(recipe_id))).scalar_one())
+
+
+def any_there(connection: Connection, recipe_id: int) -> bool:
+    """Whether there is any."""
+    return connection.execute(sa.select(embeddings_table(recipe_id).c.id).limit(1)).first() is not None
+
+
+def last_id(connection: Connection, recipe_id: int) -> int:
+    """The largest id ever given; grows with every embedding written."""
+    return (
+        int(connection.execute(sa.select(recipes.c.next_embedding_id).where(recipes.c.id == recipe_id)).scalar_one()) - 1
+    )

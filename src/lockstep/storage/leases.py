@@ -1,0 +1,170 @@
+"""Who works on what just now: a lease per claimed batch, with the keys and texts in work.
+
+A lease that runs out, or whose process is gone, is void: its batch can be claimed again, and its holder, should it
+come back, finds the lease missing and stores nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from lockstep.storage.schema import leases
+
+LEASE_S = 60.0  # renewed every third of it
+HASH_BYTES = 16
+
+
+class Range(NamedTuple):
+    """The keys a backfill claim covers: after `after` (None: from the first), up to and with `last`."""
+
+    after: Any
+    last: Any
+
+
+class Lease(NamedTuple):
+    """A claim on a batch."""
+
+    token: str
+    range: Range | None
+
+
+def owner() -> str:
+    """This process, so that others on this machine notice when it is gone."""
+    return f"{socket.gethostname()}|{os.getpid()}"
+
+
+def is_gone(owner_name: str) -> bool:
+    """Whether the owner was a process of this machine that has ended."""
+    host, _, pid = owner_name.rpartition("|")
+    # On Windows, signal 0 would end the process: there a lease simply runs out.
+    if host != socket.gethostname() or not pid.isdigit() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def hash_keys(keys: Iterable[Any]) -> npt.NDArray[np.int64]:
+    """int64, one per key. Two keys that share a hash only wait for each other."""
+    return np.fromiter((hash_key(key) for key in keys), dtype=np.int64)
+
+
+def hash_key(key: Any) -> int:
+    """Equal in every process, unlike `hash`."""
+    if type(key) is int:
+        return key
+    raw = key if isinstance(key, bytes) else str(key).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(raw, digest_size=8).digest(), "little", signed=True)
+
+
+def take(
+    connection: Connection, recipe_id: int, model_id: int, keys: Iterable[Any], now: float, covers: Range | None
+) -> Lease:
+    """Claim a batch; the caller holds the write lock and has checked that it is free."""
+    token = uuid.uuid4().hex
+    connection.execute(
+        sa.insert(leases).values(
+            token=token,
+            recipe_id=recipe_id,
+            owner=owner(),
+            until=now + LEASE_S,
+            keys=hash_keys(keys).tobytes(),
+            model_id=model_id,
+            texts=b"",
+            range_after=covers.after if covers else None,
+            range_last=covers.last if covers else None,
+        )
+    )
+    return Lease(token, covers)
+
+
+def keys_in_work(connection: Connection, recipe_id: int) -> npt.NDArray[np.int64]:
+    """Hashes of the keys under a lease."""
+    rows = connection.execute(sa.select(leases.c["keys"]).where(leases.c.recipe_id == recipe_id)).scalars()
+    return np.frombuffer(b"".join(rows), dtype=np.int64)
+
+
+def texts_in_work(connection: Connection, model_id: int) -> set[bytes]:
+    """Hashes of the texts that are on their way to the model, whoever sent them."""
+    rows = connection.execute(sa.select(leases.c.texts).where(leases.c.model_id == model_id)).scalars()
+    return {row[at : at + HASH_BYTES] for row in rows for at in range(0, len(row), HASH_BYTES)}
+
+
+def announce_texts(connection: Connection, lease: Lease, hashes: Sequence[bytes]) -> bool:
+    """Say which texts this lease sends to the model; False when the lease is void."""
+    result = connection.execute(
+        sa.update(leases).where(leases.c.token == lease.token).values(texts=b"".join(hashes))
+    )
+    return result.rowcount == 1
+
+
+def end(connection: Connection, lease: Lease) -> bool:
+    """Give the claim back; False when it was void, and then nothing of its batch may be stored."""
+    return connection.execute(sa.delete(leases).where(leases.c.token == lease.token)).rowcount == 1
+
+
+def renew(connection: Connection, tokens: Sequence[str], now: float) -> None:
+    """Keep leases for another `LEASE_S`."""
+    connection.execute(sa.update(leases).where(leases.c.token.in_(tokens)).values(until=now + LEASE_S))
+
+
+def abandon(connection: Connection, tokens: Sequence[str]) -> None:
+    """Let others claim these batches at once."""
+    connection.execute(sa.update(leases).where(leases.c.token.in_(tokens)).values(until=0.0))
+
+
+def any_held(connection: Connection, recipe_id: int) -> bool:
+    """Whether anyone has a batch of this recipe in work, or left one behind."""
+    return connection.execute(sa.select(leases.c.token).where(leases.c.recipe_id == recipe_id).limit(1)).first() is not None
+
+
+def any_live(connection: Connection, recipe_id: int, now: float) -> bool:
+    """Whether a running process has a batch of this recipe in work."""
+    rows = connection.execute(
+        sa.select(leases.c.owner).where(leases.c.recipe_id == recipe_id, leases.c.until > now)
+    ).scalars()
+    return any(not is_gone(name) for name in rows)
+
+
+def ranges(connection: Connection, recipe_id: int) -> list[Range]:
+    """The ranges of the backfill that were claimed and not finished."""
+    rows = connection.execute(
+        sa.select(leases.c.range_after, leases.c.range_last).where(
+            leases.c.recipe_id == recipe_id, leases.c.range_last.is_not(None)
+        )
+    )
+    return [Range(*row) for row in rows]
+
+
+def void_leases(connection: Connection, recipe_id: int, now: float) -> Range | None:
+    """Remove the leases on the queue that nobody holds any more, and hand over one such range of the backfill.
+
+    The range's lease is removed too: the caller must take a new one for it in the same transaction.
+    """
+    rows = connection.execute(sa.select(leases).where(leases.c.recipe_id == recipe_id)).all()
+    void = [row for row in rows if row.until <= now or is_gone(row.owner)]
+    ranges = [row for row in void if row.range_last is not None]
+    ended = [row.token for row in void if row.range_last is None] + [row.token for row in ranges[:1]]
+    if ended:
+        connection.execute(sa.delete(leases).where(leases.c.token.in_(ended)))
+    return Range(ranges[0].range_after, ranges[0].range_last) if ranges else None
+
+
+def leave(connection: Connection, recipe_id: int, model_id: int, rest: Range) -> None:
+    """Leave a part of a range to whoever claims next."""
+    abandon(connection, [take(connection, recipe_id, model_id, [], 0.0, rest).token])

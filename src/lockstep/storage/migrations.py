@@ -1,0 +1,60 @@
+"""Lockstep's tables in a database: made when the first thing is stored, checked at every opening."""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from lockstep.errors import StoreTooNew
+from lockstep.storage.base import Dialect
+from lockstep.storage.schema import SCHEMA_VERSION, meta, metadata
+
+
+def has_schema(connection: Connection) -> bool:
+    """Whether the database has Lockstep's tables."""
+    return sa.inspect(connection).has_table(meta.name)
+
+
+def check_schema(connection: Connection, location: str) -> None:
+    """Refuse a database that a newer Lockstep made.
+
+    Raises:
+        StoreTooNew: with both versions.
+    """
+    found = get(connection, "schema_version")
+    if found is not None and int(found) > SCHEMA_VERSION:
+        raise StoreTooNew(
+            f"{location} was made by a newer Lockstep (its tables have version {found}, this one knows {SCHEMA_VERSION}).",
+            "Run: pip install --upgrade lockstep",
+        )
+
+
+def create_schema(dialect: Dialect) -> None:
+    """Make the tables where they are missing."""
+    dialect.prepare()
+    with dialect.begin(write=True) as connection:
+        if has_schema(connection):
+            return
+        metadata.create_all(connection)
+        put(connection, "schema_version", str(SCHEMA_VERSION))
+        put(connection, "identity", uuid.uuid4().hex)
+
+
+def database_identity(connection: Connection) -> str:
+    """A random name that the database got when it was made; derived files carry it."""
+    return get(connection, "identity") or ""
+
+
+def get(connection: Connection, name: str) -> str | None:
+    """A fact about the database."""
+    return connection.execute(sa.select(meta.c.value).where(meta.c.name == name)).scalar()
+
+
+def put(connection: Connection, name: str, value: str) -> None:
+    """Set a fact about the database."""
+    if get(connection, name) is None:
+        connection.execute(sa.insert(meta).values(name=name, value=value))
+    else:
+        connection.execute(sa.update(meta).where(meta.c.name == name).values(value=value))

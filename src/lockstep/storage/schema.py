@@ -1,0 +1,165 @@
+"""Lockstep's own tables. All start with `lockstep_`; a recipe and a model have tables of their own, named by number."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import UserDefinedType
+
+SCHEMA_VERSION = 1
+PREFIX = "lockstep_"
+
+
+class KeyType(UserDefinedType[Any]):
+    """A primary key's value as it is: integer, text or bytes. BLOB affinity keeps SQLite from converting it."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """The column type in DDL."""
+        return "BLOB"
+
+
+metadata = MetaData()
+
+meta = Table(
+    "lockstep_meta",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+collections = Table(
+    "lockstep_collections",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_at", Float, nullable=False),
+)
+
+models = Table(
+    "lockstep_models",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("identity", Text, nullable=False, unique=True),
+    Column("dimensions", Integer, nullable=False),
+)
+
+tasks = Table(
+    "lockstep_tasks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("settings", Text, nullable=False),  # JSON
+    Column("enabled", Boolean, nullable=False),
+    Column("recipe_id", Integer, nullable=False),
+    Column("outage", Text),  # why the last sync stopped early; null when it did not
+)
+
+recipes = Table(
+    "lockstep_recipes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("identity", Text, nullable=False),
+    Column("model_id", Integer, nullable=False),
+    Column("max_tokens", Integer, nullable=False),
+    # Ids of embeddings are never given twice, so a larger one is always a later one: the index's watermark.
+    Column("next_embedding_id", Integer, nullable=False),
+    # Backfill reads the rows that were there before the task, in key order; null: nothing read yet.
+    Column("backfill_after", KeyType),
+    Column("backfill_done", Boolean, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+leases = Table(
+    "lockstep_leases",
+    metadata,
+    Column("token", Text, primary_key=True),
+    Column("recipe_id", Integer, nullable=False),
+    Column("owner", Text, nullable=False),  # host and process, to notice at once that it died
+    Column("until", Float, nullable=False),
+    Column("keys", LargeBinary, nullable=False),  # 8-byte hashes of the keys in work
+    Column("model_id", Integer, nullable=False),
+    Column("texts", LargeBinary, nullable=False),  # 16-byte hashes of the texts on their way to the model
+    # The range a backfill claim covers, for whoever takes it over; both null for a claim on the queue.
+    Column("range_after", KeyType),
+    Column("range_last", KeyType),
+)
+
+failures = Table(
+    "lockstep_failures",
+    metadata,
+    Column("recipe_id", Integer, primary_key=True),
+    Column("key", KeyType, primary_key=True),
+    Column("error", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+
+@lru_cache(maxsize=1024)
+def changes_table(recipe_id: int) -> Table:
+    """The change queue of one recipe: a row per document that is not embedded as it now is.
+
+    Rows are taken in the order of `id`, so a document that changes all the time cannot keep the others waiting.
+    """
+    name = f"{PREFIX}changes_{recipe_id}"
+    return Table(
+        name,
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("key", KeyType, nullable=False),
+        Column("version", Integer, nullable=False),  # grows with every write to the document
+        Column("queued_at", Float, nullable=False),
+        UniqueConstraint("key", name=f"{name}_key"),
+    )
+
+
+@lru_cache(maxsize=1024)
+def embeddings_table(recipe_id: int) -> Table:
+    """Where the embeddings of one recipe belong: document, path, position, offsets, and which vector."""
+    name = f"{PREFIX}embeddings_{recipe_id}"
+    return Table(
+        name,
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("key", KeyType, nullable=False),
+        Column("path", Text, nullable=False),
+        Column("position", Integer, nullable=False),
+        Column("start", Integer, nullable=False),
+        Column("end", Integer, nullable=False),
+        Column("text", Text, nullable=False),
+        Column("vector_id", Integer, nullable=False),
+        Index(f"{name}_key", "key"),
+    )
+
+
+@lru_cache(maxsize=1024)
+def vectors_table(model_id: int) -> Table:
+    """What a model says of a text, once per text: the cache.
+
+    `vector` is raw little-endian float32. `expires_on` is a day number (days since 1970); an expired row goes
+    only when no embedding refers to it.
+    """
+    name = f"{PREFIX}vectors_{model_id}_float32"
+    return Table(
+        name,
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("text_hash", LargeBinary, nullable=False),
+        Column("vector", LargeBinary, nullable=False),
+        Column("expires_on", Integer, nullable=False),
+        UniqueConstraint("text_hash", name=f"{name}_hash"),
+        Index(f"{name}_expires", "expires_on"),
+    )

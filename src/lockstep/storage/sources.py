@@ -1,0 +1,161 @@
+"""Reading documents from a source: by key, and in key order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from lockstep.errors import DocumentUnreadable
+from lockstep.storage.base import Dialect, Source
+from lockstep.storage.changes import in_pages
+
+KEY = "lockstep_key"
+DATA = "data"
+BATCH_CHARACTERS = 4_000_000  # of one batch; a single larger document makes a batch of its own
+KEYS_PER_READ = 64
+
+
+class SourceReader:
+    """Reads one source. Rows come as (key, {column: value})."""
+
+    def __init__(self, dialect: Dialect, source: Source, columns: Sequence[str] | None = None) -> None:
+        self.dialect = dialect
+        self.source = source
+        self.columns = tuple(columns) if columns is not None else source.columns
+        self.table = sa.table(source.name, *[sa.column(c) for c in source.columns])
+        self.key_columns = [self.table.c[c] for c in source.key]
+        self.key = dialect.key_expression(source, quoted(source.name))
+        self._select = sa.select(self.key.label(KEY), *[self.table.c[c] for c in self.columns])
+        self._there = sa.and_(*[c.is_not(None) for c in self.key_columns])
+
+    def after(self, connection: Connection, key: Any, limit: int, last: Any = None) -> list[tuple[Any, ...]]:
+        """The next rows in key order, as (key, value, …).
+
+        Args:
+            connection: in a transaction.
+            key: rows after this one; None starts at the first.
+            limit: most rows wanted; fewer come when they hold much text.
+            last: no row after this key; None for no end.
+        """
+        statement = self._select.where(self.between(key, last)).order_by(*self.key_columns).limit(limit)
+        return within_budget(connection.execute(statement))
+
+    def by_keys(self, connection: Connection, keys: Collection[Any]) -> dict[Any, tuple[Any, ...]]:
+        """The rows with these keys; those that are gone are missing from the answer."""
+        found: dict[Any, tuple[Any, ...]] = {}
+        for page in in_pages(keys, KEYS_PER_READ):
+            values = [self.dialect.split_key(self.source, key) for key in page]
+            if len(self.key_columns) == 1:
+                condition = self.key_columns[0].in_([value for (value,) in values])
+            else:
+                condition = sa.tuple_(*self.key_columns).in_(values)
+            wanted = set(page)
+            # A column's collation may find a row whose key differs in case: that one is another document.
+            rows = connection.execute(self._select.where(condition))
+            found.update((row[0], tuple(row)) for row in rows if row[0] in wanted)
+        return found
+
+    def all(self, connection: Connection, page: int = 1000) -> Iterator[list[tuple[Any, ...]]]:
+        """Every row in key order, a page at a time, so that no read lasts long."""
+        after = None
+        while rows := self.after(connection, after, page):
+            yield rows
+            after = rows[-1][0]
+
+    def count(self, connection: Connection, after: Any = None) -> int:
+        """Rows that have a key, from the first or after one."""
+        statement = sa.select(sa.func.count()).select_from(self.table).where(self.between(after, None))
+        return int(connection.execute(statement).scalar_one())
+
+    def any_there(self, connection: Connection) -> bool:
+        """Whether there is any row."""
+        return connection.execute(sa.select(1).select_from(self.table).limit(1)).first() is not None
+
+    def between(self, after: Any, last: Any) -> sa.ColumnElement[bool]:
+        """The condition on rows with a key after one, up to and with another; None: no bound on this side."""
+        bounds = [self._there]
+        if after is not None:
+            bounds.append(self._compare(after, up_to=False))
+        if last is not None:
+            bounds.append(self._compare(last, up_to=True))
+        return sa.and_(*bounds)
+
+    def data(self, row: tuple[Any, ...]) -> dict[str, Any]:
+        """The document of a row.
+
+        Raises:
+            DocumentUnreadable: a collection's row does not hold a JSON object.
+        """
+        values = dict(zip(self.columns, row[1:], strict=True))
+        if self.source.kind == "table":
+            return values
+        return parse_document(row[0], values[DATA])
+
+    def key_of(self, connection: Connection, document_id: Any) -> Any:
+        """The key of the document that a user calls so, or None when there is none."""
+        values = document_id if isinstance(document_id, tuple | list) else (document_id,)
+        if len(values) != len(self.key_columns):
+            return None
+        conditions = [column == value for column, value in zip(self.key_columns, values, strict=True)]
+        return connection.execute(sa.select(self.key).where(*conditions)).scalar()
+
+    def id_of(self, key: Any) -> Any:
+        """What the user calls the document: the key's value, or a tuple of them."""
+        values = self.dialect.split_key(self.source, key)
+        return values[0] if len(values) == 1 else values
+
+    def equals(self, key: Any) -> sa.ColumnElement[bool]:
+        """The condition on the row with this key."""
+        values = self.dialect.split_key(self.source, key)
+        return sa.and_(*[column == value for column, value in zip(self.key_columns, values, strict=True)])
+
+    def _compare(self, key: Any, *, up_to: bool) -> sa.ColumnElement[bool]:
+        values = self.dialect.split_key(self.source, key)
+        if len(values) == 1:
+            column, value = self.key_columns[0], values[0]
+            return column <= value if up_to else column > value
+        columns = sa.tuple_(*self.key_columns)
+        given = sa.tuple_(*[sa.literal(value) for value in values])
+        comparison: sa.ColumnElement[bool] = columns <= given if up_to else columns > given
+        return comparison
+
+
+def within_budget(rows: Iterable[sa.Row[Any]]) -> list[tuple[Any, ...]]:
+    """The first rows, as many as hold `BATCH_CHARACTERS` of text and at least one: memory follows the batch."""
+    taken: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        taken.append(tuple(row))
+        size += row_size(taken[-1])
+        if size > BATCH_CHARACTERS:
+            break
+    return taken
+
+
+def row_size(row: tuple[Any, ...]) -> int:
+    """Characters and bytes in a row."""
+    return sum(len(value) for value in row if isinstance(value, str | bytes))
+
+
+def quoted(name: str) -> str:
+    """An identifier for use in literal SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def parse_document(key: Any, data: Any) -> dict[str, Any]:
+    """A collection's document.
+
+    Raises:
+        DocumentUnreadable: the row was written by someone else, and is no JSON object.
+    """
+    try:
+        document = json.loads(data)
+    except (TypeError, ValueError) as exc:
+        raise DocumentUnreadable(f"Document {key!r} is not JSON: {exc}.", key) from exc
+    if not isinstance(document, dict):
+        raise DocumentUnreadable(f"Document {key!r} is a JSON {type(document).__name__}, not an object.", key)
+    return document

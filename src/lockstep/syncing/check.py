@@ -1,0 +1,176 @@
+"""Does every stored thing agree with its source?  Compares all of it, and can mend what differs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from lockstep.storage import changes, embeddings, failures, vectors
+from lockstep.storage.embeddings import StoredChunk
+from lockstep.storage.schema import changes_table, embeddings_table, recipes, vectors_table
+from lockstep.storage.tasks import StoredTask, restart_backfill
+from lockstep.syncing.job import Job, chunk_documents
+from lockstep.syncing.plan import plan_document
+from lockstep.syncing.status import unread_rows
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not agree with its source."""
+
+    task: str
+    id: Any
+    """The document; None when the problem is of the task as a whole."""
+    problem: str
+
+
+def check_task(job: Job, stored: StoredTask, *, repair: bool = False) -> list[Problem]:
+    """Compare what is stored for a task with its source; what waits in the queue is no problem.
+
+    Args:
+        job: the task.
+        stored: its row.
+        repair: queue the documents that differ, drop vectors that must not be, and put triggers back in place.
+
+    Returns:
+        The problems found, empty when all is well; after a repair, the next sync mends them.
+    """
+    problems: dict[Any, str] = {}
+    whole: list[Problem] = []
+    with job.dialect.begin(write=False) as connection:
+        if not job.dialect.captured(connection, job.source, job.recipe_id, job.columns):
+            whole.append(Problem(job.task.name, None, "its triggers are not in place: changes are not followed"))
+        excused = Excused(connection, job, stored)
+        for key, problem in different_documents(connection, job):
+            if not excused.is_waiting(key):
+                problems.setdefault(key, problem)
+        for key, problem in stray_embeddings(connection, job):
+            if not excused.is_waiting(key):
+                problems.setdefault(key, problem)
+        bad = list(bad_vectors(connection, job))
+        keyless = count_keyless(connection, job)
+    for key, _, problem in bad:
+        problems.setdefault(key, problem)
+    if keyless:
+        whole.append(Problem(job.task.name, None, f"{keyless} row(s) have no key (NULL) and cannot be embedded"))
+    if repair:
+        mend(job, list(problems), [vector_id for _, vector_id, _ in bad], with_triggers=bool(whole))
+    return whole + [Problem(job.task.name, job.reader.id_of(key), problem) for key, problem in problems.items()]
+
+
+class Excused:
+    """Documents that need not agree yet: queued, failed, or not reached by the backfill."""
+
+    def __init__(self, connection: Connection, job: Job, stored: StoredTask) -> None:
+        self._connection = connection
+        self._job = job
+        self._unread = unread_rows(connection, stored, job.reader)
+        self._failed = {row.key for row in failures.listed(connection, job.recipe_id)}
+
+    def is_waiting(self, key: Any) -> bool:
+        """Whether the document is known to differ."""
+        queue = changes_table(self._job.recipe_id)
+        if key in self._failed:
+            return True
+        if self._connection.execute(sa.select(queue.c.id).where(queue.c.key == key)).first():
+            return True
+        reader = self._job.reader
+        here = reader.equals(key)
+        return self._connection.execute(sa.select(1).select_from(reader.table).where(here, self._unread)).first() is not None
+
+
+def different_documents(connection: Connection, job: Job) -> Iterator[tuple[Any, str]]:
+    """Documents whose chunks are not those that their text gives now."""
+    for rows in job.reader.all(connection, PAGE):
+        chunked = chunk_documents(job, {row[0]: row for row in rows})
+        stored = embeddings.of_keys(connection, job.recipe_id, list(chunked.chunks))
+        for key, error in chunked.errors.items():
+            yield key, f"it cannot be read: {error}"
+        for key, chunks in chunked.chunks.items():
+            plan = plan_document(key, chunks, stored.get(key, ()))
+            if not plan.is_unchanged:
+                yield key, f"{len(plan.add)} chunk(s) are missing, {len(plan.outdated)} are outdated"
+
+
+def stray_embeddings(connection: Connection, job: Job) -> Iterator[tuple[Any, str]]:
+    """Documents that have embeddings and are not in the source."""
+    for rows in all_embeddings(connection, job):
+        keys = {row.key for row in rows}
+        for key in keys - job.reader.by_keys(connection, keys).keys():
+            yield key, "it has embeddings and is not in the source"
+
+
+def bad_vectors(connection: Connection, job: Job) -> Iterator[tuple[Any, int, str]]:
+    """(key, vector id, problem) of embeddings whose vector is missing, another text's, or not usable."""
+    table = vectors_table(job.model_id)
+    dimensions = job.model.info.dimensions
+    for rows in all_embeddings(connection, job):
+        found: dict[int, tuple[bytes, bytes]] = {}
+        for page in changes.in_pages({row.vector_id for row in rows}):
+            statement = sa.select(table.c.id, table.c.text_hash, table.c.vector).where(table.c.id.in_(page))
+            found.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
+        for row in rows:
+            problem = vector_problem(row, found.get(row.vector_id), dimensions)
+            if problem:
+                yield row.key, row.vector_id, problem
+
+
+def vector_problem(row: StoredChunk, found: tuple[bytes, bytes] | None, dimensions: int) -> str | None:
+    """What is wrong with the vector of an embedding, or None."""
+    if found is None:
+        return f"the vector of {row.path}, chunk {row.position}, is missing"
+    text_hash, raw = found
+    if text_hash != vectors.hash_text(row.text):
+        return f"{row.path}, chunk {row.position}, has the vector of another text"
+    if len(raw) != 4 * dimensions:
+        return f"the vector of {row.path}, chunk {row.position}, has {len(raw)} bytes, not {4 * dimensions}"
+    vector = np.frombuffer(raw, dtype="<f4")
+    if not np.isfinite(vector).all() or not vector.any():
+        return f"the vector of {row.path}, chunk {row.position}, holds NaN or infinity, or is zero"
+    return None
+
+
+def all_embeddings(connection: Connection, job: Job) -> Iterator[list[StoredChunk]]:
+    """The embeddings of a task, a page at a time."""
+    after = 0
+    while rows := embeddings.scan(connection, job.recipe_id, after, PAGE):
+        yield rows
+        after = rows[-1].id
+
+
+def count_keyless(connection: Connection, job: Job) -> int:
+    """Rows whose key is NULL, which SQLite allows in some tables."""
+    total = connection.execute(sa.select(sa.func.count()).select_from(job.reader.table)).scalar_one()
+    return int(total) - job.reader.count(connection)
+
+
+def mend(job: Job, keys: list[Any], vector_ids: list[int], *, with_triggers: bool) -> None:
+    """Make the next sync set right what differs."""
+    now = time.time()
+    with job.dialect.begin(write=True) as connection:
+        drop_vectors(connection, job.model_id, vector_ids, now)
+        changes.enqueue(connection, job.recipe_id, keys, now)
+        if with_triggers:
+            restart_backfill(connection, job.dialect, job.source, job.recipe_id, list(job.columns))
+
+
+def drop_vectors(connection: Connection, model_id: int, vector_ids: list[int], now: float) -> None:
+    """Delete vectors with all that refers to them, in every recipe of the model, and queue those documents."""
+    store = vectors_table(model_id)
+    sharing = connection.execute(sa.select(recipes.c.id).where(recipes.c.model_id == model_id)).scalars().all()
+    for page in changes.in_pages(vector_ids):
+        for recipe_id in sharing:
+            table = embeddings_table(recipe_id)
+            refers = table.c.vector_id.in_(page)
+            keys = connection.execute(sa.select(table.c.key).where(refers).distinct()).scalars().all()
+            changes.enqueue(connection, recipe_id, keys, now)
+            connection.execute(sa.delete(table).where(refers))
+        connection.execute(sa.delete(store).where(store.c.id.in_(page)))

@@ -1,0 +1,50 @@
+"""What must change for a document: a pure comparison of the chunks it should have with those it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lockstep.storage.embeddings import StoredChunk
+from lockstep.types import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPlan:
+    """The way from what is stored to what should be."""
+
+    key: Any
+    add: list[Chunk]
+    outdated: list[int]
+    """Ids of embeddings to delete."""
+    is_gone: bool = False
+    """The document is no longer in its source."""
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.add and not self.outdated
+
+
+def plan_document(
+    key: Any, chunks: Sequence[Chunk], stored: Sequence[StoredChunk], *, is_gone: bool = False
+) -> DocumentPlan:
+    """Keep the chunks that are right, add those that are missing, delete the rest.
+
+    Args:
+        key: the document.
+        chunks: what it should have, without two that are equal in path and position.
+        stored: what it has.
+        is_gone: it was deleted; `chunks` is empty.
+    """
+    if not stored:
+        return DocumentPlan(key, list(chunks), [], is_gone)
+    have = {row[2:7]: row.id for row in stored}  # path, position, start, end, text
+    add = [chunk for chunk in chunks if have.pop((chunk[0], chunk[1], chunk[3], chunk[4], chunk[2]), None) is None]
+    kept = len(chunks) - len(add)
+    outdated = list(have.values())
+    # Rows that say the same twice collapse in `have`; then none is trusted and all are written anew.
+    if kept + len(outdated) != len(stored):
+        return DocumentPlan(key, list(chunks), [row.id for row in stored], is_gone)
+    return DocumentPlan(key, add, outdated, is_gone)

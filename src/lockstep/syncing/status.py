@@ -1,0 +1,102 @@
+"""How a task stands: counts that always add up, because they are taken in one read transaction."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from lockstep.storage import changes, embeddings, leases
+from lockstep.storage.schema import changes_table, failures
+from lockstep.storage.sources import SourceReader
+from lockstep.storage.tasks import StoredTask
+
+State = Literal["running", "idle", "paused", "backing off"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A task at one moment. `documents == embedded + pending + failed`."""
+
+    task: str
+    source: str
+    model: str
+    state: State
+    documents: int
+    """In the source."""
+    embedded: int
+    """Whose embeddings are those of their present text; a document without text counts here."""
+    pending: int
+    """New, changed, or not yet looked at."""
+    failed: int
+    """Tried and listed by `errors`."""
+    deletions: int
+    """Documents that are gone and whose embeddings the next sync removes; never found by a search."""
+    embeddings: int
+    """Vectors that belong to documents."""
+    oldest_pending_s: float | None
+    """Age of the oldest waiting change, in seconds; None when none waits."""
+    outage: str | None
+    """Why the last sync stopped early."""
+
+
+def task_status(connection: Connection, stored: StoredTask, reader: SourceReader, model: str) -> TaskStatus:
+    """The status of one task.
+
+    Args:
+        connection: in a read transaction.
+        stored: the task.
+        reader: of its source.
+        model: its model's URI.
+    """
+    recipe_id, now = stored.recipe_id, time.time()
+    queue = changes_table(recipe_id)
+    unread = unread_rows(connection, stored, reader)
+    queued = reader.table.join(queue, queue.c.key == reader.key)
+    failing = reader.table.join(failures, (failures.c.key == reader.key) & (failures.c.recipe_id == recipe_id))
+    is_queued = sa.exists(sa.select(1).select_from(queue).where(queue.c.key == reader.key))
+    documents = reader.count(connection)
+    waiting = count(connection, queued)
+    pending = count(connection, reader.table, unread) + count(connection, queued, ~unread)
+    failed = count(connection, failing, ~unread, ~is_queued)
+    oldest = connection.execute(sa.select(sa.func.min(queue.c.queued_at))).scalar()
+    return TaskStatus(
+        task=stored.name,
+        source=reader.source.name,
+        model=model,
+        state=state_of(connection, stored, now),
+        documents=documents,
+        embedded=documents - pending - failed,
+        pending=pending,
+        failed=failed,
+        deletions=changes.count_changes(connection, recipe_id) - waiting,
+        embeddings=embeddings.count(connection, recipe_id),
+        oldest_pending_s=None if oldest is None else max(0.0, now - oldest),
+        outage=stored.outage,
+    )
+
+
+def unread_rows(connection: Connection, stored: StoredTask, reader: SourceReader) -> sa.ColumnElement[bool]:
+    """The condition on rows that the backfill has not come to, or has in work."""
+    after, done = changes.backfill_state(connection, stored.recipe_id)
+    conditions = [] if done else [reader.between(after, None)]
+    conditions += [reader.between(*covers) for covers in leases.ranges(connection, stored.recipe_id)]
+    return sa.or_(sa.false(), *conditions)
+
+
+def count(connection: Connection, rows: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
+    """How many rows meet all conditions."""
+    statement = sa.select(sa.func.count()).select_from(rows).where(sa.true(), *conditions)
+    return int(connection.execute(statement).scalar_one())
+
+
+def state_of(connection: Connection, stored: StoredTask, now: float) -> State:
+    """What the task is doing."""
+    if not stored.enabled:
+        return "paused"
+    if leases.any_live(connection, stored.recipe_id, now):
+        return "running"
+    return "backing off" if stored.outage else "idle"

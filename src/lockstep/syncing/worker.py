@@ -1,0 +1,428 @@
+"""The worker: claims batches of a task, embeds them, and stores what came of it.
+
+The main thread does everything that touches the database, in short transactions; a bounded pool of threads waits for
+the model. No transaction is open while the model works. A batch goes through four steps:
+
+    claim     what to do, under a lease            (write transaction)
+    prepare   read, extract, chunk, compare, look up known vectors, announce the others  (read, then write transaction)
+    embed     the texts nobody has a vector for    (in the pool, no transaction)
+    store     vectors, embeddings, failures; the changes leave the queue and the lease ends  (write transaction)
+
+Whatever dies between two steps leaves a lease behind that soon is void, and its batch is claimed again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from lockstep.errors import StoreError
+from lockstep.models.isolate import Embedded, Stopped, embed_all
+from lockstep.storage import changes, embeddings, failures, leases, vectors
+from lockstep.storage.changes import Change
+from lockstep.storage.leases import Lease, Range
+from lockstep.syncing.heartbeat import Heartbeat
+from lockstep.syncing.job import Job, chunk_documents
+from lockstep.syncing.plan import DocumentPlan, plan_document
+from lockstep.syncing.stats import Progress, SyncStats
+from lockstep.types import Chunk, Vectors
+
+ATTEMPTS_MAX = 3  # a document that failed so often waits for a change or for `retry`
+POLL_S = 0.02  # while another worker has what remains
+TEXTS_IN_MEMORY = 4096  # more texts of one batch than this are stored as they come
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Documents claimed together."""
+
+    lease: Lease
+    changes: dict[Any, Change]
+    """By key; empty for a batch of the backfill."""
+    rows: dict[Any, tuple[Any, ...] | None]
+    """By key; None for a document that is gone."""
+
+
+@dataclass(slots=True)
+class Work:
+    """A batch that is ready for the model."""
+
+    batch: Batch
+    plans: list[DocumentPlan]
+    errors: dict[Any, str]
+    known: dict[bytes, int]
+    """Text hash -> vector id."""
+    missing: dict[bytes, Chunk]
+    """Text hash -> a chunk with this text, for the texts that must be embedded."""
+    hashes: dict[str, bytes]
+    cached: int = 0
+    seconds_model: float = 0.0
+    future: Future[tuple[Embedded, float]] | None = field(default=None, repr=False)
+
+
+class TaskWorker:
+    """Brings one task up to date."""
+
+    def __init__(
+        self,
+        job: Job,
+        connection: Connection,
+        heartbeat: Heartbeat,
+        *,
+        stopping: Callable[[float], bool],
+        clock: Callable[[], float] = time.time,
+        retry_s: float = 0.5,
+    ) -> None:
+        """Prepare to work.
+
+        Args:
+            job: the task.
+            connection: for all transactions, one after the other.
+            heartbeat: keeps the leases alive.
+            stopping: waits so many seconds, and returns True when the work should stop.
+            clock: seconds since 1970.
+            retry_s: first delay after a provider was not there.
+        """
+        self.job = job
+        self.stats = SyncStats()
+        self._connection = connection
+        self._heartbeat = heartbeat
+        self._stopping = stopping
+        self._clock = clock
+        self._retry_s = retry_s
+        self._queue_first = True
+        self._closing = False
+        # A model on this machine uses every core for one call: a second call waits ready, more would only queue.
+        self._threads = 1 if job.model.info.local else job.task.concurrency
+
+    def run(self, report: Report | None = None, max_documents: int | None = None) -> SyncStats:
+        """Work until the task is caught up.
+
+        Raises:
+            ProviderUnavailable: the model cannot be reached; what was not embedded waits.
+            Stopped: `stopping` said so; the same holds.
+        """
+        started = time.perf_counter()
+        with self._transaction(write=True) as connection:
+            again = [row.key for row in failures.listed(connection, self.job.recipe_id, ATTEMPTS_MAX)]
+            changes.enqueue(connection, self.job.recipe_id, again, self._clock())
+        if self._is_caught_up():
+            return self.stats
+        total = self._count_waiting() if report else 0
+        in_flight: deque[Work] = deque()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lockstep-model")
+        try:
+            self._loop(pool, in_flight, started, total, report, max_documents)
+        finally:
+            self._closing = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._abandon()
+        return self.stats
+
+    def _loop(
+        self,
+        pool: ThreadPoolExecutor,
+        in_flight: deque[Work],
+        started: float,
+        total: int,
+        report: Report | None,
+        max_documents: int | None,
+    ) -> None:
+        claimed = 0
+        while True:
+            if self._stopping(0):
+                raise Stopped
+            limit = self.job.task.batch_documents
+            if max_documents is not None:
+                limit = min(limit, max_documents - claimed)
+            batch = self._claim(limit) if len(in_flight) <= self._threads and limit > 0 else None
+            if batch:
+                claimed += len(batch.rows)
+                work = self._prepare(batch)
+                if work is not None:
+                    self._start(work, pool)
+                    in_flight.append(work)
+            elif in_flight:
+                self._wait(in_flight)
+            elif limit <= 0 or self._is_caught_up():
+                return
+            elif self._stopping(POLL_S):
+                raise Stopped
+            while in_flight and is_done(in_flight[0]):
+                self._store(in_flight[0])
+                in_flight.popleft()
+                self.stats = set_seconds(self.stats, time.perf_counter() - started)
+                if report:
+                    done = self.stats.documents
+                    report(Progress(self.job.task.name, done, max(total, done), self.stats.embedded))
+
+    # --- claim -----------------------------------------------------------------------------------------------------
+
+    def _claim(self, limit: int) -> Batch | None:
+        """The next batch: of the queue and of the backfill in turns, so that neither keeps the other waiting."""
+        started = time.perf_counter()
+        job = self.job
+        with self._transaction(write=True) as connection:
+            now = self._clock()
+            batch = None
+            if left := leases.void_leases(connection, job.recipe_id, now):
+                batch = self._claim_range(connection, left, limit, now)
+            claims = [self._claim_queue, self._claim_backfill]
+            for claim in claims if self._queue_first else reversed(claims):
+                batch = batch or claim(connection, limit, now)
+        self._queue_first = not self._queue_first
+        if batch:
+            self._heartbeat.watch(batch.lease)
+            if batch.changes:
+                with self._transaction(write=False) as connection:
+                    self._read_changed(connection, batch)
+        self._count(seconds_read=time.perf_counter() - started)
+        return batch
+
+    def _claim_queue(self, connection: Connection, limit: int, now: float) -> Batch | None:
+        job = self.job
+        taken = leases.keys_in_work(connection, job.recipe_id)
+        found = changes.next_changes(connection, job.recipe_id, limit, taken)
+        if not found:
+            return None
+        lease = leases.take(connection, job.recipe_id, job.model_id, [c.key for c in found], now, None)
+        return Batch(lease, {change.key: change for change in found}, {})
+
+    def _claim_backfill(self, connection: Connection, limit: int, now: float) -> Batch | None:
+        job = self.job
+        after, done = changes.backfill_state(connection, job.recipe_id)
+        if done:
+            return None
+        rows = job.reader.after(connection, after, limit)
+        changes.advance_backfill(connection, job.recipe_id, rows[-1][0] if rows else after, done=not rows)
+        return self._take_rows(connection, rows, after, now) if rows else None
+
+    def _claim_range(self, connection: Connection, left: Range, limit: int, now: float) -> Batch | None:
+        """A part of the backfill that somebody claimed and did not finish."""
+        job = self.job
+        rows = job.reader.after(connection, left.after, limit, left.last)
+        if not rows:
+            return None
+        if rows[-1][0] != left.last:
+            leases.leave(connection, job.recipe_id, job.model_id, Range(rows[-1][0], left.last))
+        return self._take_rows(connection, rows, left.after, now)
+
+    def _take_rows(self, connection: Connection, rows: list[tuple[Any, ...]], after: Any, now: float) -> Batch:
+        job = self.job
+        keys = [row[0] for row in rows]
+        lease = leases.take(connection, job.recipe_id, job.model_id, keys, now, Range(after, keys[-1]))
+        return Batch(lease, {}, {row[0]: row for row in rows})
+
+    def _read_changed(self, connection: Connection, batch: Batch) -> None:
+        """Read the changed documents after their versions were read: what comes later raises the version."""
+        found = self.job.reader.by_keys(connection, list(batch.changes))
+        batch.rows = {key: found.get(key) for key in batch.changes}
+
+    # --- prepare ---------------------------------------------------------------------------------------------------
+
+    def _prepare(self, batch: Batch) -> Work | None:
+        """Find out what the batch needs; None when its lease was lost meanwhile."""
+        started = time.perf_counter()
+        job = self.job
+        chunked = chunk_documents(job, batch.rows)
+        with self._transaction(write=False) as connection:
+            stored = embeddings.of_keys(connection, job.recipe_id, list(chunked.chunks))
+        plans = [
+            plan_document(key, chunks, stored.get(key, ()), is_gone=batch.rows[key] is None)
+            for key, chunks in chunked.chunks.items()
+        ]
+        chunks = {chunk.text: chunk for plan in plans for chunk in plan.add}
+        hashes = {text: vectors.hash_text(text) for text in chunks}
+        by_hash = {hashes[text]: chunk for text, chunk in chunks.items()}
+        with self._transaction(write=True) as connection:
+            known, elsewhere = self._look_up(connection, list(by_hash))
+            missing = {h: chunk for h, chunk in by_hash.items() if h not in known and h not in elsewhere}
+            if not leases.announce_texts(connection, batch.lease, list(missing)):
+                self._heartbeat.forget(batch.lease)
+                return None
+            if elsewhere:
+                plans = self._postpone(connection, batch, plans, {h for h in elsewhere if h not in known}, hashes)
+        self._count(seconds_read=time.perf_counter() - started)
+        return Work(batch, plans, chunked.errors, known, missing, hashes, cached=len(known))
+
+    def _look_up(self, connection: Connection, hashes: list[bytes]) -> tuple[dict[bytes, int], set[bytes]]:
+        """Vectors that are there, and texts that another batch has sent to the model."""
+        job = self.job
+        found = vectors.known(connection, job.model_id, hashes)
+        day = vectors.today(self._clock())
+        # Renewed when less than half of its life is left, so that a vector in use is rarely written to.
+        aging = [vector_id for vector_id, expires_on in found.values() if expires_on - day < job.task.cache_days / 2]
+        if aging:
+            vectors.renew(connection, job.model_id, aging, day + job.task.cache_days)
+        elsewhere = leases.texts_in_work(connection, job.model_id) if len(found) < len(hashes) else set()
+        return {h: vector_id for h, (vector_id, _) in found.items()}, elsewhere.intersection(hashes)
+
+    def _postpone(
+        self,
+        connection: Connection,
+        batch: Batch,
+        plans: Sequence[DocumentPlan],
+        elsewhere: set[bytes],
+        hashes: dict[str, bytes],
+    ) -> list[DocumentPlan]:
+        """Leave documents whose texts are being embedded elsewhere to the queue; by their turn the vectors are known."""
+        ready = [plan for plan in plans if not any(hashes[chunk.text] in elsewhere for chunk in plan.add)]
+        postponed = {plan.key for plan in plans} - {plan.key for plan in ready}
+        if not batch.changes:
+            changes.enqueue(connection, self.job.recipe_id, postponed, self._clock())
+        for key in postponed:
+            batch.changes.pop(key, None)
+        return ready
+
+    # --- embed -----------------------------------------------------------------------------------------------------
+
+    def _start(self, work: Work, pool: ThreadPoolExecutor) -> None:
+        """Send the missing texts to the model."""
+        if len(work.missing) > TEXTS_IN_MEMORY:
+            self._embed_in_parts(work)
+        elif work.missing:
+            work.future = pool.submit(self._embed, list(work.missing.values()))
+
+    def _embed(self, chunks: Sequence[Chunk]) -> tuple[Embedded, float]:
+        started = time.perf_counter()
+        found = embed_all(
+            self.job.model,
+            [chunk.text for chunk in chunks],
+            [chunk.tokens for chunk in chunks],
+            wait=self._should_stop,
+            retry_s=self._retry_s,
+        )
+        return found, time.perf_counter() - started
+
+    def _embed_in_parts(self, work: Work) -> None:
+        """A very long document: its vectors go into the cache as they come, its embeddings at the end in one piece."""
+        texts = list(work.missing.items())
+        work.missing = {}
+        for start in range(0, len(texts), TEXTS_IN_MEMORY):
+            part = dict(texts[start : start + TEXTS_IN_MEMORY])
+            found, seconds = self._embed(list(part.values()))
+            work.seconds_model += seconds
+            with self._transaction(write=True) as connection:
+                work.known |= self._insert_vectors(connection, work, part, found)
+
+    def _wait(self, in_flight: Sequence[Work]) -> None:
+        """Until some batch is done, or the work should stop."""
+        futures = [work.future for work in in_flight if work.future]
+        while futures and not wait(futures, timeout=0.1, return_when=FIRST_COMPLETED).done:
+            if self._stopping(0):
+                raise Stopped
+
+    # --- store -----------------------------------------------------------------------------------------------------
+
+    def _store(self, work: Work) -> None:
+        """Write what came of a batch; a batch whose lease was lost leaves only its vectors."""
+        found = Embedded(np.zeros((0, 0), np.float32), {})
+        if work.future:
+            found, seconds = work.future.result()
+            work.seconds_model += seconds
+        started = time.perf_counter()
+        with self._transaction(write=True) as connection:
+            known = work.known | self._insert_vectors(connection, work, work.missing, found)
+            if leases.end(connection, work.batch.lease):
+                self._replace_embeddings(connection, work, known)
+        self._heartbeat.forget(work.batch.lease)
+        done = [plan for plan in work.plans if plan.key not in work.errors]
+        self._count(
+            documents=len(done) + len(work.errors),
+            deleted=sum(plan.is_gone for plan in done),
+            failed=len(work.errors),
+            unchanged=sum(plan.is_unchanged and not plan.is_gone for plan in done),
+            chunks=sum(len(plan.add) for plan in done),
+            cached=work.cached,
+            seconds_model=work.seconds_model,
+            seconds_write=time.perf_counter() - started,
+        )
+
+    def _insert_vectors(
+        self, connection: Connection, work: Work, missing: dict[bytes, Chunk], found: Embedded
+    ) -> dict[bytes, int]:
+        """Store the good vectors; a document with a text that has none is a failed one."""
+        hashes = list(missing)
+        if found.errors:
+            failed = {hashes[row]: error for row, error in found.errors.items()}
+            for plan in work.plans:
+                for chunk in plan.add:
+                    if error := failed.get(work.hashes[chunk.text]):
+                        work.errors[plan.key] = f"{chunk.path}, chunk {chunk.position}: {error}"
+            good = [row for row in range(len(hashes)) if row not in found.errors]
+            matrix: Vectors = found.vectors[good]
+            hashes = [hashes[row] for row in good]
+        else:
+            matrix = found.vectors
+        self._count(embedded=len(hashes))
+        expires_on = vectors.today(self._clock()) + self.job.task.cache_days
+        return vectors.insert(connection, self.job.model_id, hashes, matrix, expires_on)
+
+    def _replace_embeddings(self, connection: Connection, work: Work, known: dict[bytes, int]) -> None:
+        recipe_id = self.job.recipe_id
+        done = [plan for plan in work.plans if plan.key not in work.errors]
+        embeddings.replace(
+            connection,
+            recipe_id,
+            [row_id for plan in done for row_id in plan.outdated],
+            [(plan.key, chunk, known[work.hashes[chunk.text]]) for plan in done for chunk in plan.add],
+        )
+        if failures.any_failed(connection, recipe_id):
+            failures.forget(connection, recipe_id, [plan.key for plan in done])
+        failures.record(connection, recipe_id, work.errors, self._clock())
+        changes.delete_changes(connection, recipe_id, list(work.batch.changes.values()))
+
+    # --- the rest --------------------------------------------------------------------------------------------------
+
+    def _is_caught_up(self) -> bool:
+        """Nothing waits, nothing is in work anywhere."""
+        with self._transaction(write=False) as connection:
+            _, done = changes.backfill_state(connection, self.job.recipe_id)
+            return (
+                done
+                and changes.is_queue_empty(connection, self.job.recipe_id)
+                and not leases.any_held(connection, self.job.recipe_id)
+            )
+
+    def _count_waiting(self) -> int:
+        with self._transaction(write=False) as connection:
+            after, done = changes.backfill_state(connection, self.job.recipe_id)
+            waiting = changes.count_changes(connection, self.job.recipe_id)
+            return waiting if done else waiting + self.job.reader.count(connection, after)
+
+    def _abandon(self) -> None:
+        """Leave what was not stored to the next worker, at once."""
+        if tokens := self._heartbeat.forget_all():
+            # A database that fails here has failed before; then the leases run out by themselves.
+            with suppress(StoreError), self._transaction(write=True) as connection:
+                leases.abandon(connection, tokens)
+
+    def _should_stop(self, seconds: float) -> bool:
+        """Asked by the threads of the pool, which must not outlive the work."""
+        return self._closing or self._stopping(seconds)
+
+    def _transaction(self, *, write: bool) -> Any:
+        return self.job.dialect.begin(write=write, on=self._connection)
+
+    def _count(self, **more: Any) -> None:
+        self.stats += SyncStats(**more)
+
+
+def is_done(work: Work) -> bool:
+    """Whether the model is through with it."""
+    return work.future is None or work.future.done()
+
+
+def set_seconds(stats: SyncStats, seconds: float) -> SyncStats:
+    """The same counters, at another time."""
+    return stats + SyncStats(seconds=seconds - stats.seconds)
