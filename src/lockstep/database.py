@@ -15,7 +15,9 @@ from sqlalchemy import Connection
 
 from lockstep.collection import Collection
 from lockstep.errors import ConfigError, ProviderUnavailable, QueryError, SourceError, UnknownName
-from lockstep.extracting.paths import clean, compile_path, extract
+from lockstep.extracting.paths import Path as FieldPath
+from lockstep.extracting.paths import compile_path, extract
+from lockstep.extracting.values import clean
 from lockstep.models import open_model
 from lockstep.models.base import Model, Provider
 from lockstep.models.isolate import Stopped
@@ -443,15 +445,17 @@ class Database:
         with self._dialect.begin(write=False) as connection:
             source = self._describe(connection, task.source)
         columns = self._columns(source, task)
+        paths = [path_in(source, path) for path in task.fields]
+        inner = {path.keys[0] for path in paths if len(path.keys) > 1 or path.text.endswith("[]")}
         return Job(
             task=task,
             recipe_id=stored.recipe_id,
             model_id=stored.model_id,
             max_tokens=stored.max_tokens,
             source=source,
-            reader=SourceReader(self._dialect, source, columns),
+            reader=SourceReader(self._dialect, source, columns, inner if source.kind == "table" else ()),
             columns=columns,
-            paths=tuple(compile_path(path) for path in task.fields),
+            paths=tuple(paths),
             model=self._model(task.model),
             dialect=self._dialect,
         )
@@ -509,7 +513,7 @@ class Database:
         """
         if source.kind == "collection":
             return (DATA,)
-        wanted = dict.fromkeys(compile_path(path).first for path in task.fields)
+        wanted = dict.fromkeys(path_in(source, path).keys[0] for path in task.fields)
         for column in wanted:
             if column not in source.columns:
                 raise UnknownName(f'column in table "{source.name}" named', column, source.columns)
@@ -572,6 +576,13 @@ class Database:
 def load_task(stored: StoredTask) -> Task:
     """The settings of a stored task."""
     return Task.from_json(stored.settings, enabled=stored.enabled)
+
+
+def path_in(source: Source, text: str) -> FieldPath:
+    """A field's path; a table's column is taken by its whole name first, which may hold dots."""
+    if source.kind == "table" and text in source.columns:
+        return FieldPath(text, (text,))
+    return compile_path(text)
 
 
 def chunk_tokens(task: Task, model: Model) -> int:

@@ -37,8 +37,8 @@ class Task:
     """How long a vector that nothing uses is kept, in case its text comes back."""
     query_cache_days: int = 14
     """The same for the vectors of queries."""
-    batch_documents: int = 512
-    """Documents claimed, embedded and stored at a time."""
+    batch_documents: int = 2048
+    """Most documents claimed, embedded and stored at a time; fewer while the model is slow."""
     concurrency: int = 4
     """Batches on their way to the model at once."""
     enabled: bool = True

@@ -1,1 +1,5 @@
 """How is a text cut?  One packer, and per kind of text the places where it may be cut."""
+
+from lockstep.chunking.chunker import Chunking, chunk_texts
+
+__all__ = ["Chunking", "chunk_texts"]

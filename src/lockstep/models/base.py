@@ -136,6 +136,7 @@ class Model:
                 f'Model "{self.uri}" returned {len(bad)} vector(s) with NaN, infinity or zero length, '
                 f"the first for text {bad[0]} of {count}.",
                 rows=tuple(int(row) for row in bad),
+                vectors=vectors,
                 model=self.uri,
             )
         return vectors

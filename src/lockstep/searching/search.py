@@ -19,6 +19,7 @@ from lockstep.searching.filters import Where, compile_filter
 from lockstep.searching.index import BitIndex, Ids
 from lockstep.searching.scan import nearest_by_bits
 from lockstep.storage import embeddings, vectors
+from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import embeddings_table, vectors_table
 from lockstep.storage.sources import SourceReader
 from lockstep.types import Hit, Vectors
@@ -161,8 +162,7 @@ def vectors_of(connection: Connection, target: Target, ids: Ids) -> Iterator[lis
     """(embedding id, raw vector) of some embeddings."""
     table, store = embeddings_table(target.recipe_id), vectors_table(target.model_id)
     statement = sa.select(table.c.id, store.c.vector).join(store, store.c.id == table.c.vector_id)
-    for start in range(0, len(ids), 500):
-        page = ids[start : start + 500].tolist()
+    for page in in_pages(ids.tolist()):
         yield [(row[0], row[1]) for row in connection.execute(statement.where(table.c.id.in_(page)))]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.storage.leases import hash_keys
+from lockstep.storage.lookup import marks
 from lockstep.storage.schema import changes_table, recipes
-
-PAGE = 500
 
 
 class Change(NamedTuple):
@@ -53,11 +52,11 @@ def next_changes(connection: Connection, recipe_id: int, limit: int, taken: np.n
 def delete_changes(connection: Connection, recipe_id: int, changes: Sequence[Change]) -> None:
     """Take changes out of the queue, but for those that were written to since they were read."""
     if changes:
-        table = changes_table(recipe_id)
-        statement = sa.delete(table).where(
-            table.c.id == sa.bindparam("change_id"), table.c.version == sa.bindparam("change_version")
+        mark = marks(connection.dialect.paramstyle, 1)
+        connection.exec_driver_sql(
+            f"DELETE FROM {changes_table(recipe_id).name} WHERE id = {mark} AND version = {mark}",
+            [(change.id, change.version) for change in changes],
         )
-        connection.execute(statement, [{"change_id": c.id, "change_version": c.version} for c in changes])
 
 
 def enqueue(connection: Connection, recipe_id: int, keys: Iterable[Any], now: float) -> None:
@@ -98,10 +97,3 @@ def advance_backfill(connection: Connection, recipe_id: int, after: Any, *, done
     connection.execute(
         sa.update(recipes).where(recipes.c.id == recipe_id).values(backfill_after=after, backfill_done=done)
     )
-
-
-def in_pages(keys: Collection[Any], size: int = PAGE) -> Iterable[list[Any]]:
-    """`keys` in lists of at most `size`: SQLite takes a bounded number of parameters."""
-    listed = list(keys)
-    for start in range(0, len(listed), size):
-        yield listed[start : start + size]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.errors import ConfigError, QueryError
-from lockstep.storage.changes import in_pages
+from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import PREFIX, collections
 from lockstep.storage.sources import quoted
 

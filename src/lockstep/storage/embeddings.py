@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage.changes import in_pages
+from lockstep.storage.lookup import find_rows, in_pages, insert_rows
 from lockstep.storage.schema import embeddings_table, recipes, vectors_table
 from lockstep.types import Chunk
 
@@ -35,26 +35,18 @@ COLUMNS = ("id", "key", "path", "position", "start", "end", "text", "vector_id")
 
 
 def of_keys(connection: Connection, recipe_id: int, keys: Collection[Any]) -> dict[Any, list[StoredChunk]]:
-    """The chunks of each document that has any, in the order they were written."""
+    """The chunks of each document that has any, in no order."""
     table = embeddings_table(recipe_id)
     found: dict[Any, list[StoredChunk]] = {}
-    for page in in_pages(keys):
-        rows = connection.execute(
-            sa.select(*[table.c[name] for name in COLUMNS]).where(table.c.key.in_(page)).order_by(table.c.id)
-        )
-        for row in rows:
-            found.setdefault(row[1], []).append(StoredChunk(*row))
+    for row in find_rows(connection, table, COLUMNS, "key", keys):
+        found.setdefault(row[1], []).append(StoredChunk(*row))
     return found
 
 
 def by_ids(connection: Connection, recipe_id: int, ids: Sequence[int]) -> dict[int, StoredChunk]:
     """The rows that are still there, by id."""
     table = embeddings_table(recipe_id)
-    found: dict[int, StoredChunk] = {}
-    for page in in_pages(ids):
-        rows = connection.execute(sa.select(*[table.c[name] for name in COLUMNS]).where(table.c.id.in_(page)))
-        found.update((row[0], StoredChunk(*row)) for row in rows)
-    return found
+    return {row[0]: StoredChunk(*row) for row in find_rows(connection, table, COLUMNS, "id", ids)}
 
 
 def replace(
@@ -79,11 +71,7 @@ def replace(
         for number, (key, chunk, vector_id) in enumerate(chunks, first)
     ]
     if rows:
-        connection.exec_driver_sql(
-            f'INSERT INTO {table.name} (id, key, path, position, start, "end", text, vector_id) '
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
+        insert_rows(connection, table, COLUMNS, rows)
         connection.execute(
             sa.update(recipes).where(recipes.c.id == recipe_id).values(next_embedding_id=first + len(rows))
         )

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage.changes import in_pages
+from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import failures
 
 ERROR_LENGTH_MAX = 2000

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, CursorResult
 
 from lockstep.errors import DocumentUnreadable
 from lockstep.storage.base import Dialect, Source
-from lockstep.storage.changes import in_pages
+from lockstep.storage.lookup import in_pages
 
 KEY = "lockstep_key"
 DATA = "data"
 BATCH_CHARACTERS = 4_000_000  # of one batch; a single larger document makes a batch of its own
-KEYS_PER_READ = 64
+KEYS_PER_READ = 256
+ROWS_PER_FETCH = 64
 
 
 class SourceReader:
     """Reads one source. Rows come as (key, {column: value})."""
 
-    def __init__(self, dialect: Dialect, source: Source, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        source: Source,
+        columns: Sequence[str] | None = None,
+        json_columns: Collection[str] = (),
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            dialect: of the database.
+            source: what to read.
+            columns: those wanted; all when not given.
+            json_columns: columns of a table whose text is read as JSON where it is JSON.
+        """
+        self.json_columns = frozenset(json_columns)
         self.dialect = dialect
         self.source = source
         self.columns = tuple(columns) if columns is not None else source.columns
@@ -92,6 +108,8 @@ class SourceReader:
         """
         values = dict(zip(self.columns, row[1:], strict=True))
         if self.source.kind == "table":
+            for name in self.json_columns:
+                values[name] = parse_json(values[name])
             return values
         return parse_document(row[0], values[DATA])
 
@@ -124,26 +142,39 @@ class SourceReader:
         return comparison
 
 
-def within_budget(rows: Iterable[sa.Row[Any]]) -> list[tuple[Any, ...]]:
+def within_budget(rows: CursorResult[Any]) -> list[tuple[Any, ...]]:
     """The first rows, as many as hold `BATCH_CHARACTERS` of text and at least one: memory follows the batch."""
     taken: list[tuple[Any, ...]] = []
     size = 0
-    for row in rows:
-        taken.append(tuple(row))
-        size += row_size(taken[-1])
-        if size > BATCH_CHARACTERS:
-            break
+    while size <= BATCH_CHARACTERS and (page := rows.fetchmany(ROWS_PER_FETCH)):
+        for row in page:
+            taken.append(tuple(row))
+            size += row_size(row)
+            if size > BATCH_CHARACTERS:
+                break
     return taken
 
 
-def row_size(row: tuple[Any, ...]) -> int:
+def row_size(row: Sequence[Any]) -> int:
     """Characters and bytes in a row."""
-    return sum(len(value) for value in row if isinstance(value, str | bytes))
+    size = 0
+    for value in row:
+        if type(value) is str or type(value) is bytes:
+            size += len(value)
+    return size
 
 
 def quoted(name: str) -> str:
     """An identifier for use in literal SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def parse_json(value: Any) -> Any:
+    """What a column's text says as JSON, or the text itself where it is none."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def parse_document(key: Any, data: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage.changes import in_pages
+from lockstep.storage.lookup import find_rows, in_pages, insert_rows
 from lockstep.storage.schema import embeddings_table, models, recipes, vectors_table
 from lockstep.types import Vectors
 
@@ -57,13 +57,8 @@ def dimensions_of(connection: Connection, model_id: int) -> int:
 def known(connection: Connection, model_id: int, hashes: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
     """Text hash -> (vector id, day it expires on), for the texts that have a vector."""
     table = vectors_table(model_id)
-    found: dict[bytes, tuple[int, int]] = {}
-    for page in in_pages(list(hashes)):
-        rows = connection.execute(
-            sa.select(table.c.text_hash, table.c.id, table.c.expires_on).where(table.c.text_hash.in_(page))
-        )
-        found.update((row[0], (row[1], row[2])) for row in rows)
-    return found
+    rows = find_rows(connection, table, ("text_hash", "id", "expires_on"), "text_hash", list(hashes))
+    return {row[0]: (row[1], row[2]) for row in rows}
 
 
 def read(connection: Connection, model_id: int, ids: Sequence[int], dimensions: int) -> Vectors:
@@ -73,10 +68,7 @@ def read(connection: Connection, model_id: int, ids: Sequence[int], dimensions: 
         KeyError: one of them is not there.
     """
     table = vectors_table(model_id)
-    found: dict[int, bytes] = {}
-    for page in in_pages(sorted(set(ids))):
-        rows = connection.execute(sa.select(table.c.id, table.c.vector).where(table.c.id.in_(page)))
-        found.update((row[0], row[1]) for row in rows)
+    found = {row[0]: row[1] for row in find_rows(connection, table, ("id", "vector"), "id", sorted(set(ids)))}
     joined = b"".join(found[vector_id] for vector_id in ids)
     return np.frombuffer(joined, dtype="<f4").reshape(len(ids), dimensions)
 
@@ -99,12 +91,14 @@ def insert(
     first = int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0))).scalar_one()) + 1
     raw = np.ascontiguousarray(vectors, dtype="<f4")
     ids = dict(zip(hashes, range(first, first + len(hashes)), strict=True))
-    result = connection.exec_driver_sql(
-        f"INSERT INTO {table.name} (id, text_hash, vector, expires_on) VALUES (?, ?, ?, ?) "
+    inserted = insert_rows(
+        connection,
+        table,
+        ("id", "text_hash", "vector", "expires_on"),
+        ((ids[text_hash], text_hash, row.tobytes(), expires_on) for text_hash, row in zip(hashes, raw, strict=True)),
         "ON CONFLICT (text_hash) DO NOTHING",
-        [(ids[text_hash], text_hash, row.tobytes(), expires_on) for text_hash, row in zip(hashes, raw, strict=True)],
     )
-    if result.rowcount != len(hashes):
+    if inserted != len(hashes):
         ids = {text_hash: vector_id for text_hash, (vector_id, _) in known(connection, model_id, hashes).items()}
     return ids
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from lockstep.storage import changes, embeddings, failures, vectors
 from lockstep.storage.embeddings import StoredChunk
+from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import changes_table, embeddings_table, recipes, vectors_table
 from lockstep.storage.tasks import StoredTask, restart_backfill
 from lockstep.syncing.job import Job, chunk_documents
@@ -114,7 +115,7 @@ def bad_vectors(connection: Connection, job: Job) -> Iterator[tuple[Any, int, st
     dimensions = job.model.info.dimensions
     for rows in all_embeddings(connection, job):
         found: dict[int, tuple[bytes, bytes]] = {}
-        for page in changes.in_pages({row.vector_id for row in rows}):
+        for page in in_pages({row.vector_id for row in rows}):
             statement = sa.select(table.c.id, table.c.text_hash, table.c.vector).where(table.c.id.in_(page))
             found.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
         for row in rows:
@@ -166,7 +167,7 @@ def drop_vectors(connection: Connection, model_id: int, vector_ids: list[int], n
     """Delete vectors with all that refers to them, in every recipe of the model, and queue those documents."""
     store = vectors_table(model_id)
     sharing = connection.execute(sa.select(recipes.c.id).where(recipes.c.model_id == model_id)).scalars().all()
-    for page in changes.in_pages(vector_ids):
+    for page in in_pages(vector_ids):
         for recipe_id in sharing:
             table = embeddings_table(recipe_id)
             refers = table.c.vector_id.in_(page)

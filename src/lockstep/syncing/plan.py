@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lockstep.storage.embeddings import StoredChunk
 from lockstep.types import Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentPlan:
+class DocumentPlan(NamedTuple):
     """The way from what is stored to what should be."""
 
     key: Any

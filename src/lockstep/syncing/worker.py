@@ -13,11 +13,12 @@ Whatever dies between two steps leaves a lease behind that soon is void, and its
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,8 @@ from lockstep.models.isolate import Embedded, Stopped, embed_all
 from lockstep.storage import changes, embeddings, failures, leases, vectors
 from lockstep.storage.changes import Change
 from lockstep.storage.leases import Lease, Range
+from lockstep.storage.lookup import in_pages
+from lockstep.storage.sources import BATCH_CHARACTERS, row_size
 from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.plan import DocumentPlan, plan_document
@@ -38,6 +41,12 @@ from lockstep.types import Chunk, Vectors
 ATTEMPTS_MAX = 3  # a document that failed so often waits for a change or for `retry`
 POLL_S = 0.02  # while another worker has what remains
 TEXTS_IN_MEMORY = 4096  # more texts of one batch than this are stored as they come
+KEYS_PER_READ = 64
+# A batch should take the model about this long: short enough that little is lost when something dies and that progress
+# shows, long enough that the transactions around it cost nothing beside it.
+BATCH_S_MIN, BATCH_S_MAX = 0.2, 0.8
+BATCH_DOCUMENTS_FIRST = 128
+COLLECT_AFTER = 100_000  # objects
 
 Report = Callable[[Progress], None]
 
@@ -102,6 +111,7 @@ class TaskWorker:
         self._retry_s = retry_s
         self._queue_first = True
         self._closing = False
+        self._batch_documents = min(BATCH_DOCUMENTS_FIRST, job.task.batch_documents)
         # A model on this machine uses every core for one call: a second call waits ready, more would only queue.
         self._threads = 1 if job.model.info.local else job.task.concurrency
 
@@ -122,7 +132,8 @@ class TaskWorker:
         in_flight: deque[Work] = deque()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lockstep-model")
         try:
-            self._loop(pool, in_flight, started, total, report, max_documents)
+            with fewer_collections():
+                self._loop(pool, in_flight, started, total, report, max_documents)
         finally:
             self._closing = True
             pool.shutdown(wait=False, cancel_futures=True)
@@ -142,7 +153,7 @@ class TaskWorker:
         while True:
             if self._stopping(0):
                 raise Stopped
-            limit = self.job.task.batch_documents
+            limit = self._batch_documents
             if max_documents is not None:
                 limit = min(limit, max_documents - claimed)
             batch = self._claim(limit) if len(in_flight) <= self._threads and limit > 0 else None
@@ -224,9 +235,19 @@ class TaskWorker:
         return Batch(lease, {}, {row[0]: row for row in rows})
 
     def _read_changed(self, connection: Connection, batch: Batch) -> None:
-        """Read the changed documents after their versions were read: what comes later raises the version."""
-        found = self.job.reader.by_keys(connection, list(batch.changes))
-        batch.rows = {key: found.get(key) for key in batch.changes}
+        """Read the changed documents after their versions were read: what comes later raises the version.
+
+        Those beyond the memory a batch may take stay in the queue.
+        """
+        size = 0
+        for page in in_pages(batch.changes, KEYS_PER_READ):
+            if size > BATCH_CHARACTERS:
+                for key in page:
+                    del batch.changes[key]
+                continue
+            found = self.job.reader.by_keys(connection, page)
+            batch.rows.update((key, found.get(key)) for key in page)
+            size += sum(row_size(row) for row in found.values())
 
     # --- prepare ---------------------------------------------------------------------------------------------------
 
@@ -241,9 +262,13 @@ class TaskWorker:
             plan_document(key, chunks, stored.get(key, ()), is_gone=batch.rows[key] is None)
             for key, chunks in chunked.chunks.items()
         ]
-        chunks = {chunk.text: chunk for plan in plans for chunk in plan.add}
-        hashes = {text: vectors.hash_text(text) for text in chunks}
-        by_hash = {hashes[text]: chunk for text, chunk in chunks.items()}
+        hashes: dict[str, bytes] = {}
+        by_hash: dict[bytes, Chunk] = {}
+        for plan in plans:
+            for chunk in plan.add:
+                if chunk.text not in hashes:
+                    hashes[chunk.text] = text_hash = vectors.hash_text(chunk.text)
+                    by_hash[text_hash] = chunk
         with self._transaction(write=True) as connection:
             known, elsewhere = self._look_up(connection, list(by_hash))
             missing = {h: chunk for h, chunk in by_hash.items() if h not in known and h not in elsewhere}
@@ -336,6 +361,7 @@ class TaskWorker:
             if leases.end(connection, work.batch.lease):
                 self._replace_embeddings(connection, work, known)
         self._heartbeat.forget(work.batch.lease)
+        self._adapt(work)
         done = [plan for plan in work.plans if plan.key not in work.errors]
         self._count(
             documents=len(done) + len(work.errors),
@@ -347,6 +373,13 @@ class TaskWorker:
             seconds_model=work.seconds_model,
             seconds_write=time.perf_counter() - started,
         )
+
+    def _adapt(self, work: Work) -> None:
+        """Larger batches for a fast model, smaller ones for a slow one."""
+        if work.seconds_model < BATCH_S_MIN and len(work.batch.rows) >= self._batch_documents:
+            self._batch_documents = min(2 * self._batch_documents, self.job.task.batch_documents)
+        elif work.seconds_model > BATCH_S_MAX:
+            self._batch_documents = max(self._batch_documents // 2, 1)
 
     def _insert_vectors(
         self, connection: Connection, work: Work, missing: dict[bytes, Chunk], found: Embedded
@@ -416,6 +449,18 @@ class TaskWorker:
 
     def _count(self, **more: Any) -> None:
         self.stats += SyncStats(**more)
+
+
+@contextmanager
+def fewer_collections() -> Iterator[None]:
+    """Let Python look for cycles less often: batches are thousands of tuples without any, and the search through
+    them took a seventh of a first sync (bench/sync.py)."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], COLLECT_AFTER), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def is_done(work: Work) -> bool:
