@@ -99,10 +99,20 @@ def keys_in_work(connection: Connection, recipe_id: int) -> npt.NDArray[np.int64
     return np.frombuffer(b"".join(rows), dtype=np.int64)
 
 
-def texts_in_work(connection: Connection, model_id: int) -> set[bytes]:
-    """Hashes of the texts that are on their way to the model, whoever sent them."""
-    rows = connection.execute(sa.select(leases.c.texts).where(leases.c.model_id == model_id)).scalars()
-    return {row[at : at + HASH_BYTES] for row in rows for at in range(0, len(row), HASH_BYTES)}
+def texts_in_work(connection: Connection, model_id: int, now: float) -> set[bytes]:
+    """Hashes of the texts that are on their way to the model, whoever sent them, for whatever task.
+
+    Void leases do not count: nobody may ever claim the batches of a task that is paused.
+    """
+    rows = connection.execute(
+        sa.select(leases.c.owner, leases.c.texts).where(leases.c.model_id == model_id, leases.c.until > now)
+    ).all()
+    return {
+        row.texts[at : at + HASH_BYTES]
+        for row in rows
+        if row.texts and not is_gone(row.owner)
+        for at in range(0, len(row.texts), HASH_BYTES)
+    }
 
 
 def announce_texts(connection: Connection, lease: Lease, hashes: Sequence[bytes]) -> bool:

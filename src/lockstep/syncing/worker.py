@@ -289,7 +289,7 @@ class TaskWorker:
         aging = [vector_id for vector_id, expires_on in found.values() if expires_on - day < job.task.cache_days / 2]
         if aging:
             vectors.renew(connection, job.model_id, aging, day + job.task.cache_days)
-        elsewhere = leases.texts_in_work(connection, job.model_id) if len(found) < len(hashes) else set()
+        elsewhere = leases.texts_in_work(connection, job.model_id, self._clock()) if len(found) < len(hashes) else set()
         return {h: vector_id for h, (vector_id, _) in found.items()}, elsewhere.intersection(hashes)
 
     def _postpone(
