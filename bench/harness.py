@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def run_child(module: str, name: str, arguments: dict[str, Any]) -> dict[str, An
     return found
 
 
-def serve_child(children: dict[str, Child]) -> bool:
+def serve_child(children: Mapping[str, Child]) -> bool:
     """In a child process: run what was asked for and print its figures. False in the parent."""
     if "--child" not in sys.argv:
         return False

@@ -40,7 +40,7 @@ from lockstep.syncing.job import Job
 from lockstep.syncing.prune import prune_if_due
 from lockstep.syncing.stats import Progress, SyncReport, SyncStats
 from lockstep.syncing.status import TaskStatus, task_status
-from lockstep.syncing.worker import TaskWorker
+from lockstep.syncing.worker import TaskWorker, is_idle
 from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Vectors
 from lockstep.vectors.similarity import normalise
 
@@ -414,8 +414,10 @@ class Database:
     ) -> tuple[SyncStats, str | None]:
         """(what was done, why it stopped early)."""
         try:
+            self._follow(stored)
+            if self._is_idle(stored):
+                return SyncStats(), None
             job = self._job(stored)
-            self._follow(job)
         except SourceError as exc:
             return SyncStats(), str(exc)
         with self._dialect.connect() as connection, Heartbeat(self._dialect) as heartbeat:
@@ -432,13 +434,20 @@ class Database:
                 task_store.update_task(connection, stored.name, outage=problem)
         return worker.stats, problem
 
-    def _follow(self, job: Job) -> None:
-        """Put triggers in place that were lost with their table (dropped and made again), and look at all rows."""
+    def _is_idle(self, stored: StoredTask) -> bool:
         with self._dialect.begin(write=False) as connection:
-            if self._dialect.captured(connection, job.source, job.recipe_id, job.columns):
+            return stored.outage is None and is_idle(connection, stored.recipe_id)
+
+    def _follow(self, stored: StoredTask) -> None:
+        """Put triggers in place that were lost with their table (dropped and made again), and look at all rows."""
+        task = load_task(stored)
+        with self._dialect.begin(write=False) as connection:
+            source = self._describe(connection, task.source)
+            columns = self._columns(source, task)
+            if self._dialect.captured(connection, source, stored.recipe_id, columns):
                 return
         with self._dialect.begin(write=True) as connection:
-            task_store.restart_backfill(connection, self._dialect, job.source, job.recipe_id, list(job.columns))
+            task_store.restart_backfill(connection, self._dialect, source, stored.recipe_id, list(columns))
 
     def _job(self, stored: StoredTask) -> Job:
         task = load_task(stored)

@@ -47,6 +47,8 @@ def hamming(bits: npt.NDArray[np.uint8], codes: npt.NDArray[np.uint8], k: int) -
     """The k codes nearest to each query: (distances, positions), both of shape (len(bits), k)."""
     import faiss  # takes 0.1 s, and only a search of a large table needs it
 
+    # A million codes take one thread 2.5 ms; more threads wait for each other longer than that on a busy machine.
+    faiss.omp_set_num_threads(1)
     # Heaps win over counting sort for the few results that are wanted here.
     distances, positions = faiss.knn_hamming(bits, np.ascontiguousarray(codes), k, variant="hc")
     return distances, positions.astype(np.int64)

@@ -19,8 +19,7 @@ from lockstep.searching.filters import Where, compile_filter
 from lockstep.searching.index import BitIndex, Ids
 from lockstep.searching.scan import nearest_by_bits
 from lockstep.storage import embeddings, vectors
-from lockstep.storage.lookup import in_pages
-from lockstep.storage.schema import embeddings_table, vectors_table
+from lockstep.storage.schema import embeddings_table
 from lockstep.storage.sources import SourceReader
 from lockstep.types import Hit, Vectors
 from lockstep.vectors.similarity import cosine, normalise
@@ -140,11 +139,7 @@ def score(
     connection: Connection, target: Target, queries: Vectors, ids: Ids
 ) -> tuple[Ids, npt.NDArray[np.float32]]:
     """(ids, similarities) of those of `ids` that are still there."""
-    rows = (
-        page
-        for start in range(0, len(ids), EXACT_PAGE)
-        for page in vectors_of(connection, target, ids[start : start + EXACT_PAGE])
-    )
+    rows = embeddings.vectors_of(connection, target.recipe_id, target.model_id, ids.tolist())
     return score_rows(rows, queries, target.dimensions)
 
 
@@ -156,14 +151,6 @@ def score_all(
         return score(connection, target, queries, allowed)
     rows = embeddings.vectors_after(connection, target.recipe_id, target.model_id, 0, EXACT_PAGE)
     return score_rows(rows, queries, target.dimensions)
-
-
-def vectors_of(connection: Connection, target: Target, ids: Ids) -> Iterator[list[tuple[int, bytes]]]:
-    """(embedding id, raw vector) of some embeddings."""
-    table, store = embeddings_table(target.recipe_id), vectors_table(target.model_id)
-    statement = sa.select(table.c.id, store.c.vector).join(store, store.c.id == table.c.vector_id)
-    for page in in_pages(ids.tolist()):
-        yield [(row[0], row[1]) for row in connection.execute(statement.where(table.c.id.in_(page)))]
 
 
 def score_rows(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage.lookup import find_rows, in_pages, insert_rows
+from lockstep.storage.lookup import find_rows, in_pages, insert_rows, marks
 from lockstep.storage.schema import embeddings_table, recipes, vectors_table
 from lockstep.types import Chunk
 
@@ -99,6 +99,20 @@ def vectors_after(
     )
     while some := rows.fetchmany(page):
         yield [(row[0], row[1]) for row in some]
+
+
+def vectors_of(
+    connection: Connection, recipe_id: int, model_id: int, ids: Sequence[int]
+) -> Iterator[list[tuple[int, bytes]]]:
+    """(embedding id, raw vector) of those of `ids` that are there, a page at a time."""
+    table, vectors = embeddings_table(recipe_id).name, vectors_table(model_id).name
+    for page in in_pages(ids):
+        places = marks(connection.dialect.paramstyle, len(page))
+        rows = connection.exec_driver_sql(
+            f"SELECT e.id, v.vector FROM {table} e JOIN {vectors} v ON v.id = e.vector_id WHERE e.id IN ({places})",
+            tuple(page),
+        )
+        yield [(row[0], row[1]) for row in rows.all()]
 
 
 def count(connection: Connection, recipe_id: int) -> int:

@@ -28,7 +28,7 @@ def find_rows(
     """The rows of `table` in which column `where` is one of `values`, in no order."""
     for page in in_pages(values):
         statement = select_in(connection.dialect.paramstyle, table.name, columns, where, len(page))
-        yield from connection.exec_driver_sql(statement, tuple(page))
+        yield from connection.exec_driver_sql(statement, tuple(page)).all()
 
 
 def insert_rows(

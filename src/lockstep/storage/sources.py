@@ -132,13 +132,12 @@ class SourceReader:
         return sa.and_(*[column == value for column, value in zip(self.key_columns, values, strict=True)])
 
     def _compare(self, key: Any, *, up_to: bool) -> sa.ColumnElement[bool]:
-        values = self.dialect.split_key(self.source, key)
-        if len(values) == 1:
-            column, value = self.key_columns[0], values[0]
-            return column <= value if up_to else column > value
-        columns = sa.tuple_(*self.key_columns)
-        given = sa.tuple_(*[sa.literal(value) for value in values])
-        comparison: sa.ColumnElement[bool] = columns <= given if up_to else columns > given
+        left: sa.ColumnElement[Any] = self.key_columns[0]
+        right: sa.ColumnElement[Any]
+        right, *more = [sa.literal(value) for value in self.dialect.split_key(self.source, key)]
+        if more:
+            left, right = sa.tuple_(*self.key_columns), sa.tuple_(right, *more)
+        comparison: sa.ColumnElement[bool] = left <= right if up_to else left > right
         return comparison
 
 

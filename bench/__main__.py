@@ -1,0 +1,8 @@
+"""Every benchmark, one after the other: `python -m bench [--quick]`."""
+
+from __future__ import annotations
+
+from bench import minilm, sync
+
+sync.main()
+minilm.main()
