@@ -1,7 +1,7 @@
 """Records what the original fp32 model answers, for the tests of `local:minilm`: texts and their vectors.
 
-    pip install torch sentence-transformers
-    python tools/record_minilm_reference.py FOLDER     (all-MiniLM-L6-v2 as sentence-transformers keeps it)
+pip install torch sentence-transformers
+python tools/record_minilm_reference.py FOLDER     (all-MiniLM-L6-v2 as sentence-transformers keeps it)
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def main() -> None:
     vectors = np.vstack([model.encode(text, normalize_embeddings=True) for text in TEXTS])
     TARGET.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(TARGET / "minilm_reference.npz", vectors=vectors.astype(np.float32))
-    (TARGET / "minilm_reference.json").write_text(json.dumps(TEXTS, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (TARGET / "minilm_reference.json").write_text(
+        json.dumps(TEXTS, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
     print(f"{len(TEXTS)} texts, vectors {vectors.shape}")
 
 
