@@ -73,7 +73,11 @@ def medians(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def environment() -> dict[str, Any]:
     """Machine, commit and versions: a number belongs to them."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).parent
+        ["git", "rev-parse", "--short", "HEAD"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
     ).stdout.strip()
     return {
         "commit": commit or "unknown",

@@ -100,7 +100,9 @@ class Collection:
                 twice = store.stage(connection, self._encoded(files, format, id_field, progress))
                 if twice:
                     document_id, first, second = twice
-                    raise ImportInvalid(f'The id "{document_id}" occurs twice: {first} and {second}.', "Ids must differ.")
+                    raise ImportInvalid(
+                        f'The id "{document_id}" occurs twice: {first} and {second}.', "Ids must differ."
+                    )
                 if delete_missing:
                     gone, there = store.missing(connection, self.name), store.count(connection, self.name)
                     if gone and gone == there and not (confirm_delete and confirm_delete(gone, there)):
@@ -128,7 +130,11 @@ class Collection:
         return total
 
     def _encoded(
-        self, files: Sequence[Path], format_name: str | None, id_field: str | None, progress: Callable[[int], None] | None
+        self,
+        files: Sequence[Path],
+        format_name: str | None,
+        id_field: str | None,
+        progress: Callable[[int], None] | None,
     ) -> Iterator[tuple[str, str, str]]:
         found = read_documents(files, format=format_name, id_field=id_field)
         for number, (document_id, document, origin) in enumerate(found, 1):

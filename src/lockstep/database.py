@@ -75,7 +75,9 @@ class Database:
         """
         if "://" in str(location):
             scheme = str(location).partition("://")[0]
-            raise ConfigError(f'Databases of the kind "{scheme}" are not supported yet.', "Give the path of an SQLite file.")
+            raise ConfigError(
+                f'Databases of the kind "{scheme}" are not supported yet.', "Give the path of an SQLite file."
+            )
         self._dialect: Dialect = SQLite(Path(location), create=create)
         self._registered = dict(models or {})
         self._models: dict[str, Model] = {}
@@ -300,7 +302,9 @@ class Database:
         if mode not in MODES:
             raise QueryError(f'There is no search mode "{mode}".', f"Known: {', '.join(MODES)}.")
         if (query is None) == (like is None):
-            raise QueryError("A search needs a query, or a document that others should be like.", "Give one of the two.")
+            raise QueryError(
+                "A search needs a query, or a document that others should be like.", "Give one of the two."
+            )
         stored = self._stored(task)
         if not stored.enabled:
             raise QueryError(f'Task "{task}" is paused.', f"Resume it first: task resume … {task}")
@@ -312,16 +316,27 @@ class Database:
                 excluded = target.reader.key_of(connection, like)
                 given = vectors_like(connection, target, excluded)
                 if not len(given):
-                    raise QueryError(f"Task \"{task}\" has no embedded document {like!r}.", "Check the id, or sync first.")
+                    raise QueryError(
+                        f'Task "{task}" has no embedded document {like!r}.', "Check the id, or sync first."
+                    )
             request = Query(given, top_k, where, exact, candidates, min_similarity, excluded)
             check_query(request, target.dimensions)
             hits = search(connection, target, request)
-            if not hits and not embeddings.any_there(connection, target.recipe_id) and target.reader.any_there(connection):
+            if (
+                not hits
+                and not embeddings.any_there(connection, target.recipe_id)
+                and target.reader.any_there(connection)
+            ):
                 raise QueryError(f'Task "{task}" has nothing embedded yet.', f"Run: lockstep sync {self.location}")
             return hits
 
     def embed(
-        self, texts: Sequence[str], *, model: str = DEFAULT_MODEL, kind: Kind = "document", cache_days: int | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = DEFAULT_MODEL,
+        kind: Kind = "document",
+        cache_days: int | None = None,
     ) -> Vectors:
         """Embed texts, through the cache of this database.
 

@@ -47,7 +47,9 @@ class Task:
     def __post_init__(self) -> None:
         check_name(self.name)
         if not self.fields:
-            raise ConfigError(f'Task "{self.name}" names no fields.', 'Say which to embed, for example fields=["text"].')
+            raise ConfigError(
+                f'Task "{self.name}" names no fields.', 'Say which to embed, for example fields=["text"].'
+            )
         duplicates = {path for path in self.fields if self.fields.count(path) > 1}
         if duplicates:
             raise ConfigError(f"Fields are named twice: {', '.join(sorted(duplicates))}.")

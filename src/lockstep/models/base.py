@@ -99,7 +99,9 @@ class Model:
     def similarity(self, a: Vectors, b: Vectors) -> npt.NDArray[np.float32]:
         """Cosine similarity of every row of `a` with every row of `b`: float32, shape (len(a), len(b))."""
         if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-            raise QueryError(f"Cannot compare vectors of shapes {a.shape} and {b.shape}.", "Give two matrices of one width.")
+            raise QueryError(
+                f"Cannot compare vectors of shapes {a.shape} and {b.shape}.", "Give two matrices of one width."
+            )
         left = a / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         right = b / np.maximum(np.linalg.norm(b, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         product: npt.NDArray[np.float32] = left @ right.T

@@ -38,9 +38,7 @@ class Patience:
         self._wait = wait
         self._retry_s = retry_s
 
-    def embed(
-        self, model: Model, texts: Sequence[str], tokens: Sequence[npt.NDArray[np.int32] | None]
-    ) -> Vectors:
+    def embed(self, model: Model, texts: Sequence[str], tokens: Sequence[npt.NDArray[np.int32] | None]) -> Vectors:
         """Embed; an outage that outlasts `TRIES` tries is raised."""
         for attempt in range(TRIES - 1):
             try:

@@ -155,9 +155,7 @@ class JsonPath:
             inside = item.c.value.op(operator, is_comparison=True)(sa.literal(value))
         return sa.or_(
             sa.and_(kind.in_(wanted), found),
-            sa.and_(
-                kind == "array", sa.exists(sa.select(1).select_from(item).where(item.c.type.in_(wanted), inside))
-            ),
+            sa.and_(kind == "array", sa.exists(sa.select(1).select_from(item).where(item.c.type.in_(wanted), inside))),
         )
 
 

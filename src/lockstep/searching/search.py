@@ -135,9 +135,7 @@ def nearest(connection: Connection, target: Target, query: Query, candidates: in
     return nearest_by_bits(query.vectors, parts, candidates, allowed)
 
 
-def score(
-    connection: Connection, target: Target, queries: Vectors, ids: Ids
-) -> tuple[Ids, npt.NDArray[np.float32]]:
+def score(connection: Connection, target: Target, queries: Vectors, ids: Ids) -> tuple[Ids, npt.NDArray[np.float32]]:
     """(ids, similarities) of those of `ids` that are still there."""
     rows = embeddings.vectors_of(connection, target.recipe_id, target.model_id, ids.tolist())
     return score_rows(rows, queries, target.dimensions)

@@ -136,9 +136,7 @@ def upsert(connection: Connection, name: str, rows: Sequence[tuple[str, str]]) -
 def delete(connection: Connection, name: str, ids: Sequence[str]) -> int:
     """Delete documents; returns how many were there."""
     table = sa.table(name, sa.column("id"))
-    return sum(
-        connection.execute(sa.delete(table).where(table.c.id.in_(page))).rowcount for page in in_pages(ids)
-    )
+    return sum(connection.execute(sa.delete(table).where(table.c.id.in_(page))).rowcount for page in in_pages(ids))
 
 
 def get(connection: Connection, name: str, document_id: str) -> dict[str, Any] | None:

@@ -128,5 +128,6 @@ def any_there(connection: Connection, recipe_id: int) -> bool:
 def last_id(connection: Connection, recipe_id: int) -> int:
     """The largest id ever given; grows with every embedding written."""
     return (
-        int(connection.execute(sa.select(recipes.c.next_embedding_id).where(recipes.c.id == recipe_id)).scalar_one()) - 1
+        int(connection.execute(sa.select(recipes.c.next_embedding_id).where(recipes.c.id == recipe_id)).scalar_one())
+        - 1
     )

@@ -51,4 +51,7 @@ def listed(connection: Connection, recipe_id: int, attempts_below: int | None = 
 
 def any_failed(connection: Connection, recipe_id: int) -> bool:
     """Whether any document failed."""
-    return connection.execute(sa.select(failures.c.key).where(failures.c.recipe_id == recipe_id).limit(1)).first() is not None
+    return (
+        connection.execute(sa.select(failures.c.key).where(failures.c.recipe_id == recipe_id).limit(1)).first()
+        is not None
+    )

@@ -117,9 +117,7 @@ def texts_in_work(connection: Connection, model_id: int, now: float) -> set[byte
 
 def announce_texts(connection: Connection, lease: Lease, hashes: Sequence[bytes]) -> bool:
     """Say which texts this lease sends to the model; False when the lease is void."""
-    result = connection.execute(
-        sa.update(leases).where(leases.c.token == lease.token).values(texts=b"".join(hashes))
-    )
+    result = connection.execute(sa.update(leases).where(leases.c.token == lease.token).values(texts=b"".join(hashes)))
     return result.rowcount == 1
 
 
@@ -140,7 +138,10 @@ def abandon(connection: Connection, tokens: Sequence[str]) -> None:
 
 def any_held(connection: Connection, recipe_id: int) -> bool:
     """Whether anyone has a batch of this recipe in work, or left one behind."""
-    return connection.execute(sa.select(leases.c.token).where(leases.c.recipe_id == recipe_id).limit(1)).first() is not None
+    return (
+        connection.execute(sa.select(leases.c.token).where(leases.c.recipe_id == recipe_id).limit(1)).first()
+        is not None
+    )
 
 
 def any_live(connection: Connection, recipe_id: int, now: float) -> bool:

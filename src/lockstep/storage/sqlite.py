@@ -108,15 +108,20 @@ class SQLite:
     def describe(self, connection: Connection, name: str, kind: Literal["collection", "table"]) -> Source:
         """See `Dialect.describe`."""
         found = connection.exec_driver_sql(
-            "SELECT name, type, sql FROM sqlite_master WHERE lower(name) = lower(?) AND type IN ('table', 'view')", (name,)
+            "SELECT name, type, sql FROM sqlite_master WHERE lower(name) = lower(?) AND type IN ('table', 'view')",
+            (name,),
         ).first()
         if found is None:
             tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars()
             listed = ", ".join(sorted(t for t in tables if not t.startswith(("sqlite_", PREFIX)))) or "none"
-            raise SourceUnavailable(f'There is no table or collection "{name}" in {self.location}.', f"Tables: {listed}.")
+            raise SourceUnavailable(
+                f'There is no table or collection "{name}" in {self.location}.', f"Tables: {listed}."
+            )
         name = found.name
         if found.type == "view":
-            raise SourceUnavailable(f'"{name}" is a view, whose changes cannot be followed.', "Name the table beneath it.")
+            raise SourceUnavailable(
+                f'"{name}" is a view, whose changes cannot be followed.', "Name the table beneath it."
+            )
         if (found.sql or "").lstrip()[:14].upper() == "CREATE VIRTUAL":
             raise SourceUnavailable(f'"{name}" is a virtual table, which cannot have triggers.', "Name a plain table.")
         columns = connection.exec_driver_sql(f"PRAGMA table_xinfo({quote(name)})").all()
@@ -320,11 +325,17 @@ def translate_sqlite(exc: sqlite3.Error, location: str) -> LockstepError:
             "Wait until it is done, or stop it, and run this again; nothing is lost.",
         )
     if code.startswith("SQLITE_READONLY"):
-        return StoreReadOnly(f"{location} is read-only.", "Make the file and its folder writable, or copy it elsewhere.")
+        return StoreReadOnly(
+            f"{location} is read-only.", "Make the file and its folder writable, or copy it elsewhere."
+        )
     if code.startswith("SQLITE_CANTOPEN"):
-        return StoreReadOnly(f"{location} cannot be opened: {exc}.", "Check the permissions of the file and its folder.")
+        return StoreReadOnly(
+            f"{location} cannot be opened: {exc}.", "Check the permissions of the file and its folder."
+        )
     if code.startswith("SQLITE_FULL"):
-        return StoreFull(f"There is no room for {location}.", "Free some disk space and run this again; nothing is lost.")
+        return StoreFull(
+            f"There is no room for {location}.", "Free some disk space and run this again; nothing is lost."
+        )
     if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return StoreCorrupt(f"{location} is damaged or not a database: {exc}.", "Restore it from a backup.")
     return StoreError(f"The database {location} failed: {exc}.")

@@ -82,9 +82,7 @@ def add_task(
         )
     )
     recipe_id = int(result.inserted_primary_key[0])  # type: ignore[index]
-    connection.execute(
-        sa.insert(tasks).values(name=name, settings=settings, enabled=enabled, recipe_id=recipe_id)
-    )
+    connection.execute(sa.insert(tasks).values(name=name, settings=settings, enabled=enabled, recipe_id=recipe_id))
     changes_table(recipe_id).create(connection)
     embeddings_table(recipe_id).create(connection)
     for statement in dialect.capture(source, recipe_id, columns):

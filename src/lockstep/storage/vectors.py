@@ -113,9 +113,7 @@ def renew(connection: Connection, model_id: int, ids: Sequence[int], expires_on:
 def expired(connection: Connection, model_id: int, day: int) -> list[int]:
     """A page of ids of vectors that were to live until before `day`."""
     table = vectors_table(model_id)
-    return list(
-        connection.execute(sa.select(table.c.id).where(table.c.expires_on < day).limit(PRUNE_PAGE)).scalars()
-    )
+    return list(connection.execute(sa.select(table.c.id).where(table.c.expires_on < day).limit(PRUNE_PAGE)).scalars())
 
 
 def prune(connection: Connection, model_id: int, ids: Sequence[int], keep_until: int) -> int:

@@ -85,7 +85,10 @@ class Excused:
             return True
         reader = self._job.reader
         here = reader.equals(key)
-        return self._connection.execute(sa.select(1).select_from(reader.table).where(here, self._unread)).first() is not None
+        return (
+            self._connection.execute(sa.select(1).select_from(reader.table).where(here, self._unread)).first()
+            is not None
+        )
 
 
 def different_documents(connection: Connection, job: Job) -> Iterator[tuple[Any, str]]:
