@@ -47,6 +47,7 @@ KEYS_PER_READ = 64
 BATCH_S_MIN, BATCH_S_MAX = 0.2, 0.8
 BATCH_DOCUMENTS_FIRST = 128
 COLLECT_AFTER = 100_000  # objects
+LOCAL_CALLS = 2
 
 Report = Callable[[Progress], None]
 
@@ -112,8 +113,8 @@ class TaskWorker:
         self._queue_first = True
         self._closing = False
         self._batch_documents = min(BATCH_DOCUMENTS_FIRST, job.task.batch_documents)
-        # A model on this machine uses every core for one call: a second call waits ready, more would only queue.
-        self._threads = 1 if job.model.info.local else job.task.concurrency
+        # A model on this machine uses every core for one call; a second call tokenises meanwhile, more would only queue.
+        self._threads = LOCAL_CALLS if job.model.info.local else job.task.concurrency
 
     def run(self, report: Report | None = None, max_documents: int | None = None) -> SyncStats:
         """Work until the task is caught up.
@@ -446,7 +447,8 @@ class TaskWorker:
 @contextmanager
 def fewer_collections() -> Iterator[None]:
     """Let Python look for cycles less often: batches are thousands of tuples without any, and the search through
-    them took a seventh of a first sync (bench/sync.py)."""
+    them took a seventh of a first sync (bench/sync.py).
+    """
     before = gc.get_threshold()
     gc.set_threshold(max(before[0], COLLECT_AFTER), *before[1:])
     try:
