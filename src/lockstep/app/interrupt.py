@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lockstep.app import exits
 from lockstep.app.output import note
@@ -54,7 +54,11 @@ def listen(ear: socket.socket, stop: threading.Event, done: threading.Event) -> 
 
 def leave() -> None:
     """End at once: threads that wait for a model would hold up an ordinary exit."""
-    note(MESSAGE)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if sys.stderr.isatty():
+        # A progress bar hides the cursor, and will not live to show it again.
+        sys.stderr.write("\r\x1b[2K\x1b[?25h")
+    with suppress(OSError):  # a closed terminal must not keep us from ending
+        note(MESSAGE)
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(exits.INTERRUPTED)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, CursorResult
 from lockstep.errors import DocumentUnreadable
 from lockstep.storage.base import Dialect, Source
 from lockstep.storage.lookup import in_pages
+from lockstep.storage.schema import KeyType
 
 KEY = "lockstep_key"
 DATA = "data"
@@ -42,7 +43,8 @@ class SourceReader:
         self.dialect = dialect
         self.source = source
         self.columns = tuple(columns) if columns is not None else source.columns
-        self.table = sa.table(source.name, *[sa.column(c) for c in source.columns])
+        # A key's values have whatever type they have, several in one column: SQLAlchemy must not guess one.
+        self.table = sa.table(source.name, *[sa.column(c, KeyType()) for c in source.columns])
         self.key_columns = [self.table.c[c] for c in source.key]
         self.key = dialect.key_expression(source, quoted(source.name))
         self._select = sa.select(self.key.label(KEY), *[self.table.c[c] for c in self.columns])
@@ -134,7 +136,7 @@ class SourceReader:
     def _compare(self, key: Any, *, up_to: bool) -> sa.ColumnElement[bool]:
         left: sa.ColumnElement[Any] = self.key_columns[0]
         right: sa.ColumnElement[Any]
-        right, *more = [sa.literal(value) for value in self.dialect.split_key(self.source, key)]
+        right, *more = [sa.literal(value, KeyType()) for value in self.dialect.split_key(self.source, key)]
         if more:
             left, right = sa.tuple_(*self.key_columns), sa.tuple_(right, *more)
         comparison: sa.ColumnElement[bool] = left <= right if up_to else left > right

@@ -23,7 +23,7 @@ from lockstep.errors import (
     StoreReadOnly,
 )
 from lockstep.storage.base import Source, UniqueKey
-from lockstep.storage.schema import PREFIX
+from lockstep.storage.schema import PREFIX, KeyType
 
 BUSY_TIMEOUT_S = 10.0
 PAGE_BYTES = 16384  # a 1.5 KB vector per row: fewer, larger pages made inserts 20 % faster than 4 KB ones
@@ -138,7 +138,7 @@ class SQLite:
         """One column stands for itself; several become a JSON array, with bytes and reals wrapped to survive it."""
         if len(source.key) == 1:
             return column_of(source.key[0], qualifier)
-        return sa.literal_column(key_sql(source.key, qualifier))
+        return sa.literal_column(key_sql(source.key, qualifier), KeyType())
 
     def split_key(self, source: Source, key: Any) -> tuple[Any, ...]:
         """See `Dialect.split_key`."""
@@ -264,7 +264,7 @@ def check_file(path: Path, *, create: bool) -> None:
 
 def column_of(name: str, qualifier: str | None) -> ColumnElement[Any]:
     """A column, of a named table or trigger row where `qualifier` says so."""
-    return sa.literal_column(f"{qualifier}.{quote(name)}" if qualifier else quote(name))
+    return sa.literal_column(f"{qualifier}.{quote(name)}" if qualifier else quote(name), KeyType())
 
 
 def key_sql(key: Sequence[str], qualifier: str | None) -> str:

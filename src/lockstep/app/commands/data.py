@@ -46,7 +46,7 @@ def import_(
             format=file_format,
             id_field=id_field,
             delete_missing=delete_missing,
-            confirm_delete=lambda gone, _: yes or ask(f"This deletes all {gone} documents of {collection}. Go on?"),
+            confirm_delete=lambda gone, _: yes or confirm_emptying(collection, gone),
             progress=lambda read: note(f"{read:,} documents read") if read % 100_000 == 0 else None,
         )
         if json:
@@ -56,11 +56,27 @@ def import_(
         following = [task.name for task in db.tasks() if task.source == collection]
         total = db.collection(collection).count()
     if following:
-        note(f"Next: lockstep sync {database}")
+        note(f"Next: lockstep sync {shown(database)}")
     elif total:
         note(
             f"{count(total, 'document')}. Say what to embed: lockstep task add {database} --source {collection} --field …"
         )
+
+
+def confirm_emptying(collection: str, gone: int) -> bool:
+    """Ask before an import deletes every document.
+
+    Raises:
+        ImportInvalid: nobody is there to ask.
+    """
+    from lockstep.errors import ImportInvalid
+
+    if not sys.stdin.isatty():
+        raise ImportInvalid(
+            f'The import would delete all {count(gone, "document")} of "{collection}"; nothing was changed.',
+            "Check the files, or say --yes.",
+        )
+    return ask(f"This deletes all {count(gone, 'document')} of {collection}. Go on?")
 
 
 def ask(question: str) -> bool:
