@@ -10,7 +10,8 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -39,24 +40,44 @@ class Lease(NamedTuple):
     range: Range | None
 
 
-def owner() -> str:
-    """This process, so that others on this machine notice when it is gone."""
-    return f"{socket.gethostname()}|{os.getpid()}"
+# The owners of this process that are at work. A worker that ended without giving its leases back (the database failed
+# just then) is gone too, though its process lives.
+_AT_WORK: set[str] = set()
 
 
-def is_gone(owner_name: str) -> bool:
-    """Whether the owner was a process of this machine that has ended."""
-    host, _, pid = owner_name.rpartition("|")
-    # On Windows, signal 0 would end the process: there a lease simply runs out.
-    if host != socket.gethostname() or not pid.isdigit() or sys.platform == "win32":
-        return False
+@contextmanager
+def at_work() -> Iterator[str]:
+    """A name for a worker, valid as an owner of leases as long as the context lasts."""
+    name = f"{socket.gethostname()}|{os.getpid()}|{uuid.uuid4().hex}"
+    _AT_WORK.add(name)
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
+        yield name
+    finally:
+        _AT_WORK.discard(name)
+
+
+def is_gone(owner: str) -> bool:
+    """Whether the owner was a worker of this machine that has ended."""
+    host, pid, _ = owner.rsplit("|", 2)
+    if host != socket.gethostname():
         return False
-    return False
+    if int(pid) == os.getpid():
+        return owner not in _AT_WORK
+    return not is_alive(int(pid))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs, as far as can be told."""
+    # On Windows, signal 0 would end the process: there a lease simply runs out.
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def hash_keys(keys: Iterable[Any]) -> npt.NDArray[np.int64]:
@@ -73,15 +94,21 @@ def hash_key(key: Any) -> int:
 
 
 def take(
-    connection: Connection, recipe_id: int, model_id: int, keys: Iterable[Any], now: float, covers: Range | None
+    connection: Connection,
+    owner: str,
+    recipe_id: int,
+    model_id: int,
+    keys: Iterable[Any],
+    now: float,
+    covers: Range | None,
 ) -> Lease:
-    """Claim a batch; the caller holds the write lock and has checked that it is free."""
+    """Claim a batch for `owner`; the caller holds the write lock and has checked that it is free."""
     token = uuid.uuid4().hex
     connection.execute(
         sa.insert(leases).values(
             token=token,
             recipe_id=recipe_id,
-            owner=owner(),
+            owner=owner,
             until=now + LEASE_S,
             keys=hash_keys(keys).tobytes(),
             model_id=model_id,
@@ -176,6 +203,6 @@ def void_leases(connection: Connection, recipe_id: int, now: float) -> Range | N
     return Range(ranges[0].range_after, ranges[0].range_last) if ranges else None
 
 
-def leave(connection: Connection, recipe_id: int, model_id: int, rest: Range) -> None:
+def leave(connection: Connection, owner: str, recipe_id: int, model_id: int, rest: Range) -> None:
     """Leave a part of a range to whoever claims next."""
-    abandon(connection, [take(connection, recipe_id, model_id, [], 0.0, rest).token])
+    abandon(connection, [take(connection, owner, recipe_id, model_id, [], 0.0, rest).token])

@@ -48,6 +48,7 @@ BATCH_S_MIN, BATCH_S_MAX = 0.2, 0.8
 BATCH_DOCUMENTS_FIRST = 128
 COLLECT_AFTER = 100_000  # objects
 LOCAL_CALLS = 2
+RETRY_S = 0.5  # before the second try of a model that was not there
 
 Report = Callable[[Progress], None]
 
@@ -91,7 +92,6 @@ class TaskWorker:
         *,
         stopping: Callable[[float], bool],
         clock: Callable[[], float] = time.time,
-        retry_s: float = 0.5,
     ) -> None:
         """Prepare to work.
 
@@ -101,7 +101,6 @@ class TaskWorker:
             heartbeat: keeps the leases alive.
             stopping: waits so many seconds, and returns True when the work should stop.
             clock: seconds since 1970.
-            retry_s: first delay after a provider was not there.
         """
         self.job = job
         self.stats = SyncStats()
@@ -109,7 +108,7 @@ class TaskWorker:
         self._heartbeat = heartbeat
         self._stopping = stopping
         self._clock = clock
-        self._retry_s = retry_s
+        self._owner = ""
         self._queue_first = True
         self._closing = False
         self._batch_documents = min(BATCH_DOCUMENTS_FIRST, job.task.batch_documents)
@@ -131,7 +130,7 @@ class TaskWorker:
         in_flight: deque[Work] = deque()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lockstep-model")
         try:
-            with fewer_collections():
+            with fewer_collections(), leases.at_work() as self._owner:
                 self._loop(pool, in_flight, started, total, report, max_documents)
         finally:
             self._closing = True
@@ -205,7 +204,7 @@ class TaskWorker:
         found = changes.next_changes(connection, job.recipe_id, limit, taken)
         if not found:
             return None
-        lease = leases.take(connection, job.recipe_id, job.model_id, [c.key for c in found], now, None)
+        lease = leases.take(connection, self._owner, job.recipe_id, job.model_id, [c.key for c in found], now, None)
         return Batch(lease, {change.key: change for change in found}, {})
 
     def _claim_backfill(self, connection: Connection, limit: int, now: float) -> Batch | None:
@@ -224,13 +223,13 @@ class TaskWorker:
         if not rows:
             return None
         if rows[-1][0] != left.last:
-            leases.leave(connection, job.recipe_id, job.model_id, Range(rows[-1][0], left.last))
+            leases.leave(connection, self._owner, job.recipe_id, job.model_id, Range(rows[-1][0], left.last))
         return self._take_rows(connection, rows, left.after, now)
 
     def _take_rows(self, connection: Connection, rows: list[tuple[Any, ...]], after: Any, now: float) -> Batch:
         job = self.job
         keys = [row[0] for row in rows]
-        lease = leases.take(connection, job.recipe_id, job.model_id, keys, now, Range(after, keys[-1]))
+        lease = leases.take(connection, self._owner, job.recipe_id, job.model_id, keys, now, Range(after, keys[-1]))
         return Batch(lease, {}, {row[0]: row for row in rows})
 
     def _read_changed(self, connection: Connection, batch: Batch) -> None:
@@ -324,7 +323,7 @@ class TaskWorker:
             [chunk.text for chunk in chunks],
             [chunk.tokens for chunk in chunks],
             wait=self._should_stop,
-            retry_s=self._retry_s,
+            retry_s=RETRY_S,
         )
         return found, time.perf_counter() - started
 
