@@ -133,7 +133,9 @@ def test_a_fault_at_every_nth_model_call_loses_nothing(
     expected = undisturbed(path.parent, state)
     for n in range(1, 50):
         make(path)
-        model = FailingModel(lambda call, n=n: kind("on command") if call == n or (keeps_failing and call > n) else None)
+        model = FailingModel(
+            lambda call, n=n: kind("on command") if call == n or (keeps_failing and call > n) else None
+        )
         run(path, model)
         with lockstep.open(path, models={"test:model": model}) as db:
             status = db.status("task")
