@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from lockstep.collection import Collection
-from lockstep.errors import ConfigError, ProviderUnavailable, QueryError, SourceError, UnknownName
+from lockstep.errors import ConfigError, DocumentUnreadable, ProviderUnavailable, QueryError, SourceError, UnknownName
 from lockstep.extracting.paths import Path as FieldPath
 from lockstep.extracting.paths import compile_path, extract
 from lockstep.extracting.values import clean
@@ -509,7 +509,9 @@ class Database:
             raise QueryError(f"A query is a text, a list of texts or a vector, not {type(query).__name__}.") from exc
         if vector.size == 0:
             raise QueryError("The query is empty.", "Give a text, or a vector.")
-        return normalise(np.atleast_2d(vector)) if np.isfinite(vector).all() else np.atleast_2d(vector)
+        matrix = np.atleast_2d(vector)
+        # What cannot be searched with goes on as it is: `check_query` says what is wrong with it.
+        return normalise(matrix) if matrix.ndim == 2 and np.isfinite(matrix).all() else matrix
 
     def _embed_queries(self, stored: StoredTask, texts: list[str]) -> Vectors:
         """By the model where it is here; by the cache where asking again would cost something."""
@@ -552,7 +554,10 @@ class Database:
         names: set[str] = set()
         for rows in reader.all(connection, FIELD_SAMPLE):
             for row in rows:
-                document = reader.data(row)
+                try:
+                    document = reader.data(row)
+                except DocumentUnreadable:
+                    continue  # the sync will list it
                 names.update(list(document)[:FIELDS_SHOWN])
                 unseen = {path: compiled for path, compiled in unseen.items() if not extract(document, (compiled,))}
             if not unseen:

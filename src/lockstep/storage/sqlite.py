@@ -57,6 +57,8 @@ class SQLite:
             "sqlite+pysqlite://",
             creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
             poolclass=sa.pool.QueuePool,
+            # Errors and logs must not hold the texts of documents.
+            hide_parameters=True,
             pool_size=4,
             max_overflow=12,
         )
@@ -69,7 +71,9 @@ class SQLite:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """See `Dialect.connect`."""
-        with self._translated(), self.engine.connect() as connection:
+        with self._translated():
+            connection = self.engine.connect()
+        with connection:
             yield connection
 
     @contextmanager
