@@ -45,7 +45,9 @@ SHAPES = {
         ("id",),
         lambda n: ([n, str(n), n + 0.5, f"{n}".encode()][n % 4],),
     ),
-    "without rowid": Shape("CREATE TABLE t (id TEXT PRIMARY KEY, u, name, price) WITHOUT ROWID", ("id",), lambda n: (f"k{n}",)),
+    "without rowid": Shape(
+        "CREATE TABLE t (id TEXT PRIMARY KEY, u, name, price) WITHOUT ROWID", ("id",), lambda n: (f"k{n}",)
+    ),
     "composite": Shape(
         "CREATE TABLE t (a TEXT, b, u, name, price, PRIMARY KEY (a, b))",
         ("a", "b"),
