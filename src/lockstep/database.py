@@ -253,16 +253,20 @@ class Database:
         """
         with self._dialect.connect() as connection:
             while not stop.is_set():
+                # Read before the sync: what is written while it ends must count as news.
+                version = self._data_version(connection)
                 done = self.sync(task, progress=progress, stop=stop)
                 if report and (done.documents or done.outages):
                     report(done)
-                with self._dialect.begin(write=False, on=connection):
-                    version = self._dialect.data_version(connection)
-                deadline = time.monotonic() + (RETRY_OUTAGE_S if done.outages else float("inf"))
+                if done.documents and not done.outages:
+                    continue
+                deadline = float("inf")
+                if done.outages:
+                    # Its own notes of the outage are no news; whatever else was written waits for the next try.
+                    version, deadline = self._data_version(connection), time.monotonic() + RETRY_OUTAGE_S
                 while not stop.wait(WATCH_POLL_S) and time.monotonic() < deadline:
-                    with self._dialect.begin(write=False, on=connection):
-                        if self._dialect.data_version(connection) != version:
-                            break
+                    if self._data_version(connection) != version:
+                        break
 
     # --- searching -------------------------------------------------------------------------------------------------
 
@@ -448,6 +452,10 @@ class Database:
             with self._dialect.begin(write=True) as connection:
                 task_store.update_task(connection, stored.name, outage=problem)
         return worker.stats, problem
+
+    def _data_version(self, connection: Connection) -> int:
+        with self._dialect.begin(write=False, on=connection):
+            return self._dialect.data_version(connection)
 
     def _is_idle(self, stored: StoredTask) -> bool:
         with self._dialect.begin(write=False) as connection:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -58,7 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-ORDER = {
+ORDER: dict[str, tuple[str, typer.Typer | Callable[..., None]]] = {
     "demo": (BEGIN, data.demo),
     "import": (BEGIN, data.import_),
     "task": (BEGIN, tasks.app),

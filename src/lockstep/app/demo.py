@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lockstep
-from lockstep.app.commands.searching import show_hit
-from lockstep.app.output import count, duration, line, note
-from lockstep.app.progress import sync_progress
-from lockstep.app.stdlib import documents
+from lockstep.app.output import command, count, duration, line, note, size, snippet
+from lockstep.app.progress import SyncBar
+from lockstep.app.stdlib import documents, in_words
 from lockstep.storage.collections import paged
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ NAME = "stdlib"
 FIELDS = ["text"]
 QUESTIONS = (
     "wait until several threads have arrived at the same point",
+    "pick a winner by chance",
     "make a temporary folder that cleans up after itself",
-    "compare two texts and show what changed",
 )
 TOP_K = 3
 UPSERT_PAGE = 1000
@@ -39,8 +38,8 @@ def run(path: Path, stop: threading.Event) -> bool:
         note(f"{count(total, 'document')}, {written:,} of them new or changed.")
         if NAME not in [task.name for task in db.tasks()]:
             db.add_task(NAME, source=NAME, fields=FIELDS)
-        with sync_progress() as progress:
-            report = db.sync(NAME, progress=progress, stop=stop)
+        with SyncBar() as bar:
+            report = db.sync(NAME, progress=bar.show, stop=stop)
         if stop.is_set():
             return False
         latencies = ask(db)
@@ -63,7 +62,8 @@ def ask(db: lockstep.Database) -> list[float]:
         line()
         line(f"“{question}”", bold=True)
         for rank, hit in enumerate(hits, 1):
-            show_hit(rank, hit)
+            line(f"{rank:2}. {hit.similarity:.3f}  {hit.id}", bold=True)
+            line(f"           {snippet(hit.chunk.text.removeprefix(f'{in_words(hit.id)}. '))}")
     return latencies
 
 
@@ -78,16 +78,19 @@ def figures(report: SyncReport, latencies: list[float], path: Path) -> list[str]
         )
     else:
         found.insert(0, "Nothing had changed, so nothing was embedded.")
-    found.append(f"The database is {path} ({path.stat().st_size / 1e6:.0f} MB). It is yours to try:")
+    found.append(f"The database is {path} ({size(path.stat().st_size)}). It is yours to try:")
     return found
 
 
 def next_commands(path: Path) -> list[str]:
     """What to type next."""
+    here = str(path)
     return [
-        f'  lockstep search {path} {NAME} "a queue that hands out the smallest item first"',
-        f'  lockstep search {path} {NAME} "undo url escapes" --where \'{{"kind": "function"}}\'',
-        f"  lockstep status {path}",
-        "  lockstep import my.db notes FILE...                           your own texts",
-        "  lockstep task add my.db notes --source notes --field text     or a table that you have",
+        "  " + command("search", here, NAME, "a queue that hands out the smallest item first"),
+        "  " + command("search", here, NAME, "break a paragraph into lines", "--where", '{"kind": "class"}'),
+        "  " + command("status", here),
+        "Then your own texts, from files or a table that you have:",
+        "  " + command("import", "my.db", "notes", "FILE"),
+        "  " + command("task", "add", "my.db", "--source", "notes", "--field", "text"),
+        "  " + command("sync", "my.db"),
     ]

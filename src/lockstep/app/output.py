@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
@@ -99,6 +100,18 @@ def encodable(text: str, stream: IO[str]) -> str:
     """Text that the stream can write: "?" for what its encoding lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
+
+
+def command(*words: str) -> str:
+    """A command to type, quoted for the shell."""
+    return " ".join(["lockstep", *map(shlex.quote, words)])
+
+
+def shown_id(document_id: Any) -> str:
+    """An id for a person; one of several columns as `search --like` takes it."""
+    return (
+        json.dumps(json_value(document_id), ensure_ascii=False) if isinstance(document_id, tuple) else str(document_id)
+    )
 
 
 def snippet(text: str, length: int = SNIPPET_CHARACTERS) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lockstep.app.output import printable
-
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
     from lockstep.syncing.stats import Progress
@@ -18,41 +17,58 @@ if TYPE_CHECKING:
 RATE_AFTER_S = 0.5  # a rate over less time says nothing
 
 
-@contextmanager
-def sync_progress() -> Iterator[Callable[[Progress], None] | None]:
-    """What to hand to `sync` as `progress`; None where nobody watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+class SyncBar:
+    """A bar for every task that reports; `clear` it before printing anything else."""
 
-    columns = [
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("documents"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    ]
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        waiting: TaskID | None = bar.add_task("Opening the model …", total=None, rate="")
-        rows: dict[str, TaskID] = {}
-        since = time.perf_counter()  # of the task in work: they follow each other
+    def __init__(self) -> None:
+        self._watched = sys.stderr.isatty()
+        self._bar: RichProgress | None = None
+        self._rows: dict[str, tuple[TaskID, float, int]] = {}
 
-        def show(progress: Progress) -> None:
-            nonlocal waiting, since
-            now = time.perf_counter()
-            if waiting is not None:
-                bar.remove_task(waiting)
-                waiting = None
-            if progress.task not in rows:
-                rows[progress.task] = bar.add_task(printable(progress.task), total=progress.total, rate="")
-            rate = f"{progress.texts / (now - since):,.0f} texts/s" if now - since > RATE_AFTER_S else ""
-            bar.update(rows[progress.task], completed=progress.done, total=progress.total, rate=rate)
-            if progress.done >= progress.total:
-                since = now
+    def __enter__(self) -> SyncBar:
+        return self
 
-        yield show
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def show(self, progress: Progress) -> None:
+        """How far a task has come; what `sync` takes as `progress`."""
+        if not self._watched:
+            return
+        bar, now = self._started(), time.perf_counter()
+        if progress.task not in self._rows:
+            row = bar.add_task(progress.task, total=progress.total, rate="")
+            self._rows[progress.task] = (row, now, progress.texts)
+        row, since, texts_before = self._rows[progress.task]
+        seconds = now - since
+        rate = f"{(progress.texts - texts_before) / seconds:,.0f} texts/s" if seconds > RATE_AFTER_S else ""
+        bar.update(row, completed=progress.done, total=progress.total, rate=rate)
+
+    def clear(self) -> None:
+        """Take the bars away; the next `show` begins new ones."""
+        if self._bar:
+            self._bar.stop()
+        self._bar = None
+        self._rows = {}
+
+    def _started(self) -> RichProgress:
+        if self._bar is None:
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("documents"),
+                progress.TextColumn("{task.fields[rate]}"),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,  # it would send results to stderr
+                redirect_stderr=False,
+            )
+            self._bar.start()
+        return self._bar

@@ -6,9 +6,9 @@ Sources are parsed, not imported: nothing runs, and nothing is left out because 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
-import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -16,32 +16,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# fmt: off
 SKIPPED = {
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "site-packages",
-    "turtledemo",
-    "ensurepip",
-    "__pycache__",
+    "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo", "ensurepip", "__pycache__",
     "pydoc_data",
 }
-# Modules in C have no source to parse; importing these does nothing but define.
-IN_C = (
-    "builtins",
-    "math",
-    "cmath",
-    "time",
-    "itertools",
-    "gc",
-    "marshal",
-    "errno",
-    "zlib",
-    "binascii",
-    "array",
-    "select",
+# What is written in C has no source to parse. Importing these modules does nothing but define.
+WITH_C = (
+    "array", "atexit", "binascii", "bisect", "builtins", "bz2", "cmath", "codecs", "collections", "contextvars",
+    "csv", "datetime", "decimal", "errno", "functools", "gc", "hashlib", "heapq", "io", "itertools", "json", "lzma",
+    "marshal", "math", "mmap", "operator", "os", "pickle", "random", "re", "select", "signal", "socket", "sqlite3",
+    "ssl", "string", "struct", "sys", "threading", "time", "types", "unicodedata", "weakref", "zlib",
 )
+# fmt: on
 
 Document = dict[str, Any]
 
@@ -64,12 +51,11 @@ def everything() -> Iterator[Document]:
         if SKIPPED.isdisjoint(names) and not any(is_private(name) for name in names if name != "__init__"):
             module = ".".join(name for name in names if name != "__init__")
             yield from of_source(path, module)
-    for name in IN_C:
-        if name in sys.builtin_module_names or name in sys.stdlib_module_names:
-            try:
-                yield from of_module(__import__(name))
-            except ImportError:
-                continue  # left out of this build of Python
+    for name in WITH_C:
+        try:
+            yield from of_module(importlib.import_module(name))
+        except ImportError:
+            continue  # left out of this build of Python
 
 
 def of_source(path: Path, module: str) -> Iterator[Document]:
@@ -95,15 +81,36 @@ def of_node(node: Any, name: str, module: str, kind: str) -> Iterator[Document]:
 
 
 def of_module(module: ModuleType) -> Iterator[Document]:
-    """The docstrings of a module in C."""
+    """The docstrings of a module that is at least partly in C."""
     name = module.__name__
-    if text := inspect.getdoc(module):
-        yield document_of(name, "module", name, text)
+    yield from of_value(module, name, name, "module")
     for member, value in sorted(vars(module).items()):
-        if is_private(member) or isinstance(value, ModuleType) or not callable(value):
+        if is_private(member) or not callable(value) or inspect.ismethod(value):
+            continue  # a method here is an alias of one that is listed with its class, such as random.choice
+        if not is_home(module, member, value):
             continue
-        if text := inspect.getdoc(value):
-            yield document_of(f"{name}.{member}", "class" if isinstance(value, type) else "function", name, text)
+        if not isinstance(value, type):
+            yield from of_value(value, f"{name}.{member}", name, "function")
+            continue
+        yield from of_value(value, f"{name}.{member}", name, "class")
+        for inner, method in sorted(vars(value).items()):
+            if not is_private(inner) and callable(method):
+                yield from of_value(method, f"{name}.{member}.{inner}", name, "function")
+
+
+def of_value(value: Any, name: str, module: str, kind: str) -> Iterator[Document]:
+    """The docstring of an object, if it has one of its own."""
+    text = getattr(value, "__doc__", None)
+    if isinstance(text, str) and text.strip():
+        yield document_of(name, kind, module, inspect.cleandoc(text))
+
+
+def is_home(module: ModuleType, member: str, value: Any) -> bool:
+    """Whether a module offers this value as its own, rather than having imported it for its use."""
+    if hasattr(module, "__all__"):
+        return member in module.__all__
+    home = str(getattr(value, "__module__", None) or module.__name__)
+    return home.partition(".")[0].lstrip("_") == module.__name__
 
 
 def document_of(name: str, kind: str, module: str, text: str) -> Document:

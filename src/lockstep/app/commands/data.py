@@ -10,7 +10,7 @@ import typer
 
 from lockstep.app import exits
 from lockstep.app.commands.arguments import DatabasePath, Json, Yes
-from lockstep.app.output import as_json, count, line, note
+from lockstep.app.output import as_json, command, count, line, note
 
 
 def demo(
@@ -27,7 +27,7 @@ def demo(
 
 def import_(
     database: DatabasePath,
-    collection: Annotated[str, typer.Argument(help="The collection; made when it is new.")],
+    collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection; made when it is new.")],
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSONL, JSON, CSV, Parquet, text or folders.")],
     id_field: Annotated[str | None, typer.Option("--id", metavar="FIELD", help="The field with the id.")] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="When the name does not tell.")] = None,
@@ -56,11 +56,10 @@ def import_(
         following = [task.name for task in db.tasks() if task.source == collection]
         total = db.collection(collection).count()
     if following:
-        note(f"Next: lockstep sync {shown(database)}")
+        note(f"Next: {command('sync', database)}")
     elif total:
-        note(
-            f"{count(total, 'document')}. Say what to embed: lockstep task add {database} --source {collection} --field …"
-        )
+        add = command("task", "add", database, "--source", collection, "--field", "FIELD")
+        note(f"{count(total, 'document')}. Say which field to embed: {add}")
 
 
 def confirm_emptying(collection: str, gone: int) -> bool:

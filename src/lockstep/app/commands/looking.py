@@ -10,7 +10,8 @@ import typer
 
 from lockstep.app import exits
 from lockstep.app.commands.arguments import DatabasePath, Json, MaybeTask, open_existing
-from lockstep.app.output import as_json, count, duration, line, note, table
+from lockstep.app.commands.tasks import add_task
+from lockstep.app.output import as_json, command, count, duration, line, note, shown_id, table
 
 
 def status(database: DatabasePath, task: MaybeTask = None, json: Json = False) -> None:
@@ -38,7 +39,7 @@ def status(database: DatabasePath, task: MaybeTask = None, json: Json = False) -
     if rows:
         table(heads, rows)
     else:
-        note(f"There are no tasks yet. Add one: lockstep task add {database} --source … --field …")
+        note(f"There are no tasks yet. Add one: {add_task(database)}")
     for one in found:
         if one.deletions:
             note(f"{one.task}: {count(one.deletions, 'deleted document')} to clean up at the next sync")
@@ -55,7 +56,7 @@ def errors(database: DatabasePath, task: MaybeTask = None, json: Json = False) -
         return
     for error in found:
         when = datetime.fromtimestamp(error.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        line(f"{error.task}  {error.id}  {count(error.attempts, 'try', 'tries')}, {when}")
+        line(f"{error.task}  {shown_id(error.id)}  {count(error.attempts, 'try', 'tries')}, {when}")
         line(f"    {error.error}")
     if not found:
         note("No document failed.")
@@ -65,7 +66,7 @@ def retry(database: DatabasePath, task: MaybeTask = None) -> None:
     """Queue the failed documents again."""
     with open_existing(database) as db:
         number = db.retry(task)
-    note(f"{count(number, 'document')} queued. Next: lockstep sync {database}" if number else "No document failed.")
+    note(f"{count(number, 'document')} queued. Next: {command('sync', database)}" if number else "No document failed.")
 
 
 def check(
@@ -80,11 +81,11 @@ def check(
     if json:
         as_json([asdict(problem) for problem in problems])
     for problem in problems if not json else []:
-        line(f"{problem.task}  {'' if problem.id is None else problem.id}  {problem.problem}")
+        line(f"{problem.task}  {'' if problem.id is None else shown_id(problem.id)}  {problem.problem}")
     if not problems:
         note("All is well: what is stored agrees with its source.")
     elif repair:
-        note(f"{count(len(problems), 'problem')} prepared for mending. Next: lockstep sync {database}")
+        note(f"{count(len(problems), 'problem')} prepared for mending. Next: {command('sync', database)}")
     else:
-        note(f"{count(len(problems), 'problem')}. Mend with: lockstep check {database} --repair", fg="yellow")
+        note(f"{count(len(problems), 'problem')}. Mend with: {command('check', database, '--repair')}", fg="yellow")
     raise typer.Exit(exits.NOT_WELL if problems else exits.OK)

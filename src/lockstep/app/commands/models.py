@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lockstep.app.commands.arguments import Json
-from lockstep.app.output import as_json, line, snippet, table
+from lockstep.app.output import as_json, line, size, snippet, table
 
 SHOWN = 6  # numbers of a vector that a person sees
 
@@ -28,7 +28,7 @@ def embed(
     opened = lockstep.model(model)
     vectors = opened.embed_queries(texts) if kind == "query" else opened.embed_documents(texts)
     if json:
-        as_json(vectors.tolist())
+        as_json(vectors.tolist(), lines=True)
         return
     for text, vector in zip(texts, vectors, strict=True):
         numbers = ", ".join(f"{value:.4f}" for value in vector[:SHOWN])
@@ -44,7 +44,7 @@ def models(json: Json = False) -> None:
     if json:
         as_json([asdict(info) for info in found])
         return
-    heads = ["model", "dimensions", "max tokens", "size", "languages", "licence", ""]
+    heads = ["model", "dimensions", "max tokens", "size", "languages", "licence", "description"]
     table(
         heads,
         [
@@ -52,7 +52,7 @@ def models(json: Json = False) -> None:
                 info.uri,
                 info.dimensions,
                 info.max_tokens,
-                f"{(info.size_bytes or 0) / 1e6:.0f} MB",
+                size(info.size_bytes or 0),
                 ", ".join(info.languages),
                 info.licence,
                 info.description,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json as json_library
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, open_existing
-from lockstep.app.output import as_json, line, note, snippet
+from lockstep.app.output import as_json, line, note, shown_id, snippet
 
 if TYPE_CHECKING:
     from lockstep.types import Hit
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
 def search(
     database: DatabasePath,
     task: TaskName,
-    query: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="What to look for.")] = None,
     top_k: Annotated[int, typer.Option("-k", "--top-k", help="Documents wanted.")] = 10,
     where: Annotated[str | None, typer.Option("--where", help='A filter as JSON: {"price": {"$lt": 90}}')] = None,
     mode: Annotated[str, typer.Option("--mode", help="vector")] = "vector",
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
     candidates: Annotated[int | None, typer.Option("--candidates", help="Vectors examined before rescoring.")] = None,
     min_similarity: Annotated[float | None, typer.Option("--min-similarity", help="Leave out what is below.")] = None,
-    like: Annotated[str | None, typer.Option("--like", metavar="ID", help="Documents like this one.")] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="ID", help="Documents like this one, instead of a query.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Search by meaning."""
@@ -32,7 +35,7 @@ def search(
         hits = db.search(
             task,
             query,
-            like=like,
+            like=parse_id(like),
             top_k=top_k,
             where=parse_filter(where),
             mode=mode,
@@ -59,16 +62,32 @@ def parse_filter(text: str | None) -> dict[str, Any] | None:
 
     if text is None:
         return None
+    example = """For example: --where '{"price": {"$lt": 90}}'"""
     try:
-        found: dict[str, Any] = json_library.loads(text)
+        found = json_library.loads(text, parse_constant=refuse_constant)
     except ValueError as exc:
-        raise QueryError(f"--where is not JSON: {exc}.", """For example: --where '{"price": {"$lt": 90}}'""") from exc
+        raise QueryError(f"--where is not JSON: {exc}.", example) from exc
+    if not isinstance(found, dict):
+        raise QueryError(f"--where is not a JSON object: {snippet(text, 60)}", example)
     return found
+
+
+def refuse_constant(name: str) -> Any:
+    """Python reads NaN and Infinity, which are no JSON."""
+    raise ValueError(f"{name} is no number")
+
+
+def parse_id(text: str | None) -> Any:
+    """The id that was typed: a JSON list for a key of several columns."""
+    if text and text.startswith("["):
+        with suppress(ValueError):
+            return tuple(json_library.loads(text))
+    return text
 
 
 def show_hit(rank: int, hit: Hit) -> None:
     """A result for a person: rank, similarity, id, and the chunk that was found."""
-    line(f"{rank:2}. {hit.similarity:.3f}  {hit.id}  ({hit.chunk.path})", bold=True)
+    line(f"{rank:2}. {hit.similarity:.3f}  {shown_id(hit.id)}  ({hit.chunk.path})", bold=True)
     line(f"           {snippet(hit.chunk.text)}")
 
 

@@ -9,10 +9,12 @@ import typer
 
 from lockstep.app import exits
 from lockstep.app.commands.arguments import DatabasePath, Json, open_existing
-from lockstep.app.output import as_json, count, duration, line, note
+from lockstep.app.commands.tasks import add_task
+from lockstep.app.output import as_json, command, count, duration, line, note
 
 if TYPE_CHECKING:
     from lockstep.syncing.stats import SyncReport, SyncStats
+    from lockstep.types import DocumentError
 
 
 def sync(
@@ -24,38 +26,47 @@ def sync(
 ) -> None:
     """Embed what is new or changed and remove what is gone."""
     from lockstep.app.interrupt import stoppable
-    from lockstep.app.progress import sync_progress
+    from lockstep.app.progress import SyncBar
     from lockstep.errors import ConfigError
 
     if watch and max_documents:
         raise ConfigError("--watch goes on for ever; it takes no --max-documents.", "Leave one of them out.")
+    well = True
     with open_existing(database) as db:
-        if not db.tasks():
-            raise ConfigError(
-                f"{database} has no tasks.", f"Add one: lockstep task add {database} --source … --field …"
-            )
-        with stoppable() as stop, sync_progress() as progress:
+        tasks = db.tasks()
+        if not tasks:
+            raise ConfigError(f"{database} has no tasks.", f"Add one: {add_task(database)}")
+        for paused in tasks if task is None else []:
+            if not paused.enabled:
+                note(f"Task {paused.name} is paused and left out.")
+        with stoppable() as stop, SyncBar() as bar:
+
+            def tell(report: SyncReport) -> None:
+                nonlocal well
+                bar.clear()
+                well = show(report, db.errors(task), database, json=json)
+
             if watch:
                 note(f"Following {database}; Ctrl-C ends it.")
-                db.watch(task, stop=stop, progress=progress, report=lambda found: show(found, database, json=json))
+                db.watch(task, stop=stop, progress=bar.show, report=tell)
                 return
-            report = db.sync(task, max_documents=max_documents, progress=progress, stop=stop)
-            if not stop.is_set():
-                show(report, database, json=json)
-    raise typer.Exit(exits.OK if report.complete else exits.NOT_WELL)
+            tell(db.sync(task, max_documents=max_documents, progress=bar.show, stop=stop))
+    raise typer.Exit(exits.OK if well else exits.NOT_WELL)
 
 
-def show(report: SyncReport, database: str, *, json: bool) -> None:
-    """A line per task, or all of it as JSON."""
+def show(report: SyncReport, errors: list[DocumentError], database: str, *, json: bool) -> bool:
+    """A line per task, or all of it as JSON; whether all is well."""
     if json:
-        as_json(report_json(report))
-        return
-    for name, stats in report.tasks.items():
+        as_json(report_json(report), lines=True)
+    for name, stats in report.tasks.items() if not json else ():
         line(f"{name}: {describe(stats)}")
     for name, problem in report.outages.items():
         note(f"{name} stopped early: {problem}", fg="yellow")
-    if report.failed:
-        note(f"{count(report.failed, 'document')} failed. See: lockstep errors {database}", fg="yellow")
+    # Those that failed earlier too: a second sync must not look as if all were well.
+    failed = sum(error.task in report.tasks for error in errors)
+    if failed:
+        note(f"{count(failed, 'document')} failed. See: {command('errors', database)}", fg="yellow")
+    return not failed and not report.outages
 
 
 def describe(stats: SyncStats) -> str:

@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, Yes, open_existing
-from lockstep.app.output import as_json, line, note, table
+from lockstep.app.output import as_json, command, line, note, table
 
 if TYPE_CHECKING:
     from lockstep.recipe import Task
 
-app = typer.Typer(help="Say what is embedded, and how.", no_args_is_help=True)
+app = typer.Typer(help="Say what is embedded, and how: add, list, show, pause, resume, remove.", no_args_is_help=True)
 
 
 @app.command("add")
 def add(
     database: DatabasePath,
     name: Annotated[
-        str | None, typer.Argument(help="a-z, 0-9 and dashes; made from the source when not given.")
+        str | None, typer.Argument(metavar="[NAME]", help="a-z, 0-9 and dashes; made from the source when not given.")
     ] = None,
-    source: Annotated[str, typer.Option("--source", "-s", help="A collection or table.")] = "",
+    *,
+    source: Annotated[str, typer.Option("--source", "-s", help="A collection or table.")],
     field: Annotated[
-        list[str] | None, typer.Option("--field", "-f", help="What to embed: name, address.city, tags[]; repeatable.")
-    ] = None,
+        list[str], typer.Option("--field", "-f", help="What to embed: name, address.city, tags[]; repeatable.")
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help="See: lockstep models")] = "local:minilm",
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", help="Of a chunk; the model's limit by default.")
@@ -38,13 +39,14 @@ def add(
     from lockstep.errors import ConfigError
     from lockstep.recipe import slug
 
-    if not source:
-        raise ConfigError("The task names no source.", "Say which collection or table: --source products")
+    name = slug(source) if name is None else name
+    if not name:
+        raise ConfigError(f'No task name can be made from "{source}".', f"Give one: {add_task(database, 'my-task')}")
     with open_existing(database) as db:
         task = db.add_task(
-            name if name is not None else slug(source),
+            name,
             source,
-            field or [],
+            field,
             model=model,
             chunking={"max_tokens": max_tokens, "overlap_tokens": overlap_tokens},
             cache_days=cache_days,
@@ -53,7 +55,7 @@ def add(
         as_json(asdict(task))
     else:
         line(f"Task {task.name}: embeds {', '.join(task.fields)} of {task.source} with {task.model}.")
-        note(f"Next: lockstep sync {database}")
+        note(f"Next: {command('sync', database)}")
 
 
 @app.command("list")
@@ -66,7 +68,7 @@ def list_(database: DatabasePath, json: Json = False) -> None:
     elif found:
         table(["task", "source", "fields", "model", "state"], [row(task) for task in found])
     else:
-        note(f"There are no tasks yet. Add one: lockstep task add {database} --source … --field …")
+        note(f"There are no tasks yet. Add one: {add_task(database)}")
 
 
 @app.command("show")
@@ -94,7 +96,7 @@ def resume(database: DatabasePath, task: TaskName) -> None:
     """Go on with a paused task."""
     with open_existing(database) as db:
         db.resume_task(task)
-    note(f"Task {task} is resumed. Next: lockstep sync {database}")
+    note(f"Task {task} is resumed. Next: {command('sync', database)}")
 
 
 @app.command("remove")
@@ -106,9 +108,14 @@ def remove(database: DatabasePath, task: TaskName, yes: Yes = False) -> None:
     with open_existing(database) as db:
         db.task(task)
         if not (yes or ask(f"Remove task {task} with its embeddings?")):
-            raise ConfigError(f"Task {task} was not removed.", "Say --yes to remove it without being asked.")
+            raise ConfigError(f"Task {task} was not removed.", "Say --yes to remove it without a question.")
         db.remove_task(task)
     note(f"Task {task} is removed.")
+
+
+def add_task(database: str, *name: str) -> str:
+    """The command that adds a task, to be completed."""
+    return command("task", "add", database, *name, "--source", "SOURCE", "--field", "FIELD")
 
 
 def row(task: Task) -> list[str]:
