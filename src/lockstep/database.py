@@ -224,7 +224,10 @@ class Database:
         chosen = [self._stored(task)] if task is not None else [s for s in self._stored_tasks() if s.enabled]
         for stored in chosen:
             if not stored.enabled:
-                raise ConfigError(f'Task "{stored.name}" is paused.', f"Resume it first: task resume … {stored.name}")
+                raise ConfigError(
+                    f'Task "{stored.name}" is paused.',
+                    f"Resume it first: lockstep task resume {self.location} {stored.name}",
+                )
             left = None if max_documents is None else max_documents - sum(s.documents for s in stats.values())
             stats[stored.name], problem = self._sync_task(stored, progress, stop, left)
             if problem:
@@ -311,7 +314,9 @@ class Database:
             )
         stored = self._stored(task)
         if not stored.enabled:
-            raise QueryError(f'Task "{task}" is paused.', f"Resume it first: task resume … {task}")
+            raise QueryError(
+                f'Task "{task}" is paused.', f"Resume it first: lockstep task resume {self.location} {task}"
+            )
         given = None if query is None else self._query_vectors(stored, query)
         with self._dialect.begin(write=False) as connection:
             target = self._target(connection, stored)
@@ -437,7 +442,8 @@ class Database:
             if self._is_idle(stored):
                 return SyncStats(), None
             job = self._job(stored)
-        except SourceError as exc:
+        except (SourceError, UnknownName) as exc:
+            # A table or a column that is gone holds up no other task.
             return SyncStats(), str(exc)
         with self._dialect.connect() as connection, Heartbeat(self._dialect) as heartbeat:
             worker = TaskWorker(job, connection, heartbeat, stopping=stop.wait)

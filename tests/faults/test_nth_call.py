@@ -171,6 +171,31 @@ def test_an_outage_is_told_and_ends_when_the_provider_is_back(
         assert (status.state, status.pending, status.outage) == ("idle", 0, None)
 
 
+@pytest.mark.parametrize("calls", range(1, 8))
+def test_what_was_embedded_before_an_outage_is_not_embedded_again(
+    path: Path, fill: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """Promise 4: what the provider answered before it went away is paid for, and kept."""
+    monkeypatch.setattr("lockstep.syncing.worker.RETRY_S", 0.0)
+    fill(1000)
+    asked: list[str] = []
+
+    class GoesAway(FailingModel):
+        def embed(self, texts: Sequence[str], kind: Any, tokens: Any = None) -> Any:
+            found = super().embed(texts, kind, tokens)
+            asked.extend(texts)
+            return found
+
+    model = GoesAway(lambda call: ProviderUnavailable("gone") if call > calls else None)
+    with lockstep.open(path, models={"test:model": model}) as db:
+        db.add_task("task", "t", ["name"], model="test:model")
+        assert db.sync().outages
+        model.fails = lambda _: None
+        assert db.sync().complete
+        assert len(asked) == len(set(asked)) == 1000
+        assert db.check() == []
+
+
 def test_a_bad_text_costs_its_batch_mates_nothing(path: Path, fill: Callable[[int], None]) -> None:
     """One document is listed with its reason, the others are embedded once."""
     fill(100)

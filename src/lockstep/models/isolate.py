@@ -19,16 +19,19 @@ TEXTS_PER_CALL = 128  # between two calls a stop is noticed
 
 
 class Stopped(Exception):
-    """The caller asked to stop; nothing is wrong."""
+    """Somebody asked to stop; nothing is wrong."""
 
 
 class Embedded(NamedTuple):
     """What came of a list of texts."""
 
     vectors: Vectors
-    """float32, shape (n, dimensions); rows of failed texts are zero."""
+    """float32, shape (n, dimensions) for the first n texts, all of them unless it was interrupted; rows of failed texts
+    are zero."""
     errors: dict[int, str]
     """Position of each text that could not be embedded, and why."""
+    interruption: Exception | None = None
+    """Why it ended before the last text: ProviderUnavailable after `TRIES` tries, or Stopped."""
 
 
 class Patience:
@@ -63,7 +66,7 @@ def embed_all(
     wait: Callable[[float], bool],
     retry_s: float,
 ) -> Embedded:
-    """Embed texts; an error that one text causes costs the others nothing.
+    """Embed texts; an error that one text causes costs the others nothing, and what was paid for is never thrown away.
 
     Args:
         model: asked in calls of at most `TEXTS_PER_CALL` texts.
@@ -71,18 +74,18 @@ def embed_all(
         tokens: their token ids, or None, one per text.
         wait: waits so many seconds, and returns True when the work should stop.
         retry_s: first delay after an outage; doubles from try to try.
-
-    Raises:
-        ProviderUnavailable: still, after `TRIES` tries.
-        Stopped: `wait` said so.
     """
     vectors = np.zeros((len(texts), model.info.dimensions), dtype=np.float32)
     errors: dict[int, str] = {}
     for start in range(0, len(texts), TEXTS_PER_CALL):
-        if wait(0):
-            raise Stopped
         part = range(start, min(start + TEXTS_PER_CALL, len(texts)))
-        embed_part(model, texts, tokens, part, vectors, errors, Patience(wait, retry_s))
+        if wait(0):
+            return Embedded(vectors[:start], errors, Stopped())
+        try:
+            embed_part(model, texts, tokens, part, vectors, errors, Patience(wait, retry_s))
+        except (ProviderUnavailable, Stopped) as exc:
+            good = {row: error for row, error in errors.items() if row < start}
+            return Embedded(vectors[:start], good, exc)
     return Embedded(vectors, errors)
 
 

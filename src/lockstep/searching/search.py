@@ -14,7 +14,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.errors import QueryError
+from lockstep.errors import DocumentUnreadable, QueryError
 from lockstep.searching.filters import Where, compile_filter
 from lockstep.searching.index import BitIndex, Ids
 from lockstep.searching.scan import nearest_by_bits
@@ -64,10 +64,12 @@ def check_query(query: Query, dimensions: int) -> None:
     Raises:
         QueryError: with the values that are allowed.
     """
-    if not 1 <= query.top_k <= TOP_K_MAX:
-        raise QueryError(f"top_k is {query.top_k}; it must be from 1 to {TOP_K_MAX}.")
+    if not isinstance(query.top_k, int) or not 1 <= query.top_k <= TOP_K_MAX:
+        raise QueryError(f"top_k is {query.top_k!r}; it must be a whole number from 1 to {TOP_K_MAX}.")
     if query.candidates is not None and query.candidates < query.top_k:
         raise QueryError(f"candidates is {query.candidates}; it must be at least top_k, {query.top_k}.")
+    if query.min_similarity is not None and not -1 <= query.min_similarity <= 1:
+        raise QueryError(f"min_similarity is {query.min_similarity}; it must be from -1 to 1.")
     shape = query.vectors.shape
     if len(shape) != 2 or shape[0] == 0 or shape[1] != dimensions:
         raise QueryError(f"The query vector has shape {shape}; the task's vectors have {dimensions} dimensions.")
@@ -184,7 +186,10 @@ def collect(
             if query.min_similarity is not None and similarity < query.min_similarity:
                 return list(hits.values())
             if row.key in documents and row.key not in hits and row.key != query.excluded:
-                hits[row.key] = make_hit(target.reader, documents[row.key], row, similarity)
+                try:
+                    hits[row.key] = make_hit(target.reader, documents[row.key], row, similarity)
+                except DocumentUnreadable:
+                    continue  # broken since it was embedded; the next sync lists it
                 if len(hits) == query.top_k:
                     return list(hits.values())
         seen |= new

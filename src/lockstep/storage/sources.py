@@ -59,8 +59,26 @@ class SourceReader:
             limit: most rows wanted; fewer come when they hold much text.
             last: no row after this key; None for no end.
         """
-        statement = self._select.where(self.between(key, last)).order_by(*self.key_columns).limit(limit)
-        return within_budget(connection.execute(statement))
+        statement = self._select.where(self.between(key, last)).order_by(*self.key_columns)
+        read = 0
+        while True:
+            rows = within_budget(connection.execute(statement.limit(limit)))
+            readable = self._readable(connection, rows)
+            # A whole page of keys that cannot be read must not look like the end.
+            if readable or len(rows) <= read:
+                return readable
+            read, limit = len(rows), 2 * limit
+
+    def _readable(self, connection: Connection, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows whose key says which row it is: text that is not UTF-8 is read with U+FFFD in it, and finds none.
+
+        `check` tells about the others. A page ends with a key that can be compared, so that the next one follows it.
+        """
+        doubtful = [row[0] for row in rows if isinstance(row[0], str) and "\ufffd" in row[0]]
+        if not doubtful:
+            return rows
+        gone = set(doubtful) - self.by_keys(connection, doubtful).keys()
+        return [row for row in rows if row[0] not in gone]
 
     def by_keys(self, connection: Connection, keys: Collection[Any]) -> dict[Any, tuple[Any, ...]]:
         """The rows with these keys; those that are gone are missing from the answer."""
@@ -84,9 +102,9 @@ class SourceReader:
             yield rows
             after = rows[-1][0]
 
-    def count(self, connection: Connection, after: Any = None) -> int:
-        """Rows that have a key, from the first or after one."""
-        statement = sa.select(sa.func.count()).select_from(self.table).where(self.between(after, None))
+    def count(self, connection: Connection, after: Any = None, last: Any = None) -> int:
+        """Rows that have a key, after one and up to another where they are given."""
+        statement = sa.select(sa.func.count()).select_from(self.table).where(self.between(after, last))
         return int(connection.execute(statement).scalar_one())
 
     def any_there(self, connection: Connection) -> bool:

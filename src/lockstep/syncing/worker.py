@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from lockstep.errors import StoreError
+from lockstep.errors import ProviderUnavailable, StoreError
 from lockstep.models.isolate import Embedded, Stopped, embed_all
 from lockstep.storage import changes, embeddings, failures, leases, vectors
 from lockstep.storage.changes import Change
@@ -48,6 +48,7 @@ BATCH_S_MIN, BATCH_S_MAX = 0.2, 0.8
 BATCH_DOCUMENTS_FIRST = 128
 COLLECT_AFTER = 100_000  # objects
 LOCAL_CALLS = 2
+FINISH_S = 1.0  # an early end waits so long for answers that are on their way
 RETRY_S = 0.5  # before the second try of a model that was not there
 
 Report = Callable[[Progress], None]
@@ -131,7 +132,12 @@ class TaskWorker:
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lockstep-model")
         try:
             with fewer_collections(), leases.at_work() as self._owner:
-                self._loop(pool, in_flight, started, total, report, max_documents)
+                try:
+                    self._loop(pool, in_flight, started, total, report, max_documents)
+                except (ProviderUnavailable, Stopped):
+                    self._closing = True
+                    self._finish(in_flight)
+                    raise
         finally:
             self._closing = True
             pool.shutdown(wait=False, cancel_futures=True)
@@ -168,8 +174,7 @@ class TaskWorker:
             elif self._stopping(POLL_S):
                 raise Stopped
             while in_flight and is_done(in_flight[0]):
-                self._store(in_flight[0])
-                in_flight.popleft()
+                self._store(in_flight.popleft())
                 self.stats = set_seconds(self.stats, time.perf_counter() - started)
                 if report:
                     done = self.stats.documents
@@ -337,6 +342,8 @@ class TaskWorker:
             work.seconds_model += seconds
             with self._transaction(write=True) as connection:
                 work.known |= self._insert_vectors(connection, work, part, found)
+            if found.interruption:
+                raise found.interruption
 
     def _wait(self, in_flight: Sequence[Work]) -> None:
         """Until some batch is done, or the work should stop."""
@@ -344,6 +351,15 @@ class TaskWorker:
         while futures and not wait(futures, timeout=0.1, return_when=FIRST_COMPLETED).done:
             if self._stopping(0):
                 raise Stopped
+
+    def _finish(self, in_flight: deque[Work]) -> None:
+        """At an early end, keep what the model has answered or is just answering: it is paid for."""
+        deadline = time.monotonic() + FINISH_S
+        for work in in_flight:
+            if work.future and not wait([work.future], timeout=max(0.0, deadline - time.monotonic())).done:
+                continue
+            with suppress(ProviderUnavailable, Stopped):
+                self._store(work)
 
     # --- store -----------------------------------------------------------------------------------------------------
 
@@ -356,8 +372,10 @@ class TaskWorker:
         started = time.perf_counter()
         with self._transaction(write=True) as connection:
             known = work.known | self._insert_vectors(connection, work, work.missing, found)
-            if leases.end(connection, work.batch.lease):
+            if not found.interruption and leases.end(connection, work.batch.lease):
                 self._replace_embeddings(connection, work, known)
+        if found.interruption:
+            raise found.interruption
         self._heartbeat.forget(work.batch.lease)
         self._adapt(work)
         done = [plan for plan in work.plans if plan.key not in work.errors]
@@ -383,7 +401,7 @@ class TaskWorker:
         self, connection: Connection, work: Work, missing: dict[bytes, Chunk], found: Embedded
     ) -> dict[bytes, int]:
         """Store the good vectors; a document with a text that has none is a failed one."""
-        hashes = list(missing)
+        hashes = list(missing)[: len(found.vectors)]
         if found.errors:
             failed = {hashes[row]: error for row, error in found.errors.items()}
             for plan in work.plans:
@@ -423,7 +441,9 @@ class TaskWorker:
         with self._transaction(write=False) as connection:
             after, done = changes.backfill_state(connection, self.job.recipe_id)
             waiting = changes.count_changes(connection, self.job.recipe_id)
-            return waiting if done else waiting + self.job.reader.count(connection, after)
+            ahead = [] if done else [Range(after, None)]
+            unread = [*ahead, *leases.ranges(connection, self.job.recipe_id)]
+            return waiting + sum(self.job.reader.count(connection, *covers) for covers in unread)
 
     def _abandon(self) -> None:
         """Leave what was not stored to the next worker, at once."""
