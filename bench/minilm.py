@@ -2,7 +2,8 @@
 
     python -m bench.minilm FOLDER [--quick]
 
-FOLDER holds corpus.jsonl, queries.jsonl and qrels/test.tsv in BEIR's layout, for example DBpedia-Entity.
+FOLDER holds corpus.jsonl, queries.jsonl and qrels/test.tsv in BEIR's layout, for example DBpedia-Entity. Without one,
+the texts are the documentation of Python's standard library, and nothing is judged.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any
 
 import lockstep
 from bench.harness import in_turns, save, serve_child
+from lockstep.app import stdlib
 from lockstep.chunking import chunk_texts
 from lockstep.evaluate import ndcg, read_qrels, recall
 from lockstep.types import Text
 
 
-def documents(folder: Path) -> list[dict[str, Any]]:
+def documents(folder: Path | None) -> list[dict[str, Any]]:
+    if folder is None:
+        return list(stdlib.documents())
     lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     found = [json.loads(line) for line in lines]
     return [{"id": d["_id"], "text": f"{d['title']}\n{d['text']}"} for d in found]
@@ -30,7 +34,7 @@ def bare_model(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     """The same chunks, all given to the model at once, which can then sort them all by length."""
     del folder
     model = lockstep.model("local:minilm")
-    whole = [Text("text", d["text"]) for d in documents(Path(arguments["data"]))[: arguments["documents"]]]
+    whole = [Text("text", d["text"]) for d in documents(data_of(arguments))[: arguments["documents"]]]
     limit = model.info.max_tokens - model.info.special_tokens
     chunks = chunk_texts(whole, lockstep.Chunking(), limit, model.tokenizer)
     texts = list(dict.fromkeys(chunk.text for some in chunks for chunk in some))
@@ -43,7 +47,7 @@ def bare_model(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def sync(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     """The documents in a collection, synced; then the judged queries."""
-    data = Path(arguments["data"])
+    data = data_of(arguments)
     with lockstep.open(folder / "entities.db") as db:
         db.collection("entities").upsert(documents(data)[: arguments["documents"]])
         db.add_task("entities", source="entities", fields=["text"])
@@ -56,8 +60,12 @@ def sync(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
             "texts_per_s": stats.embedded / seconds,
             "seconds": seconds,
             "texts": stats.embedded,
-            **judged(db, data),
+            **(judged(db, data) if data else {}),
         }
+
+
+def data_of(arguments: dict[str, Any]) -> Path | None:
+    return Path(arguments["data"]) if arguments["data"] else None
 
 
 def judged(db: lockstep.Database, data: Path) -> dict[str, float]:
@@ -87,13 +95,12 @@ def main() -> None:
     if serve_child(CHILDREN):
         return
     folders = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-    if not folders:
-        sys.exit(__doc__)
     quick = "--quick" in sys.argv
-    arguments: dict[str, Any] = {"data": str(Path(folders[0]).resolve()), "documents": 300 if quick else 5000}
+    data = str(Path(folders[0]).resolve()) if folders else ""
+    arguments: dict[str, Any] = {"data": data, "documents": 300 if quick else 5000}
     results = in_turns("bench.minilm", ["bare_model", "sync"], arguments, 1 if quick else 3)
     results["share_of_bare"] = round(results["sync"]["texts_per_s"] / results["bare_model"]["texts_per_s"], 3)
-    save("minilm-quick" if quick else "minilm", results)
+    save("-".join(["minilm", *(["judged"] if data else []), *(["quick"] if quick else [])]), results)
 
 
 if __name__ == "__main__":
