@@ -14,7 +14,16 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from lockstep.collection import Collection
-from lockstep.errors import ConfigError, DocumentUnreadable, ProviderUnavailable, QueryError, SourceError, UnknownName
+from lockstep.errors import (
+    ConfigError,
+    DocumentUnreadable,
+    LockstepError,
+    ProviderUnavailable,
+    QueryError,
+    SourceError,
+    StoreError,
+    UnknownName,
+)
 from lockstep.extracting.paths import Path as FieldPath
 from lockstep.extracting.paths import compile_path, extract
 from lockstep.extracting.values import clean
@@ -83,10 +92,14 @@ class Database:
         self._models: dict[str, Model] = {}
         self._indexes: dict[int, BitIndex] = {}
         self._lock = threading.RLock()
-        with self._dialect.begin(write=False) as connection:
-            self._has_schema = has_schema(connection)
-            if self._has_schema:
-                check_schema(connection, self._dialect.location)
+        try:
+            with self._dialect.begin(write=False) as connection:
+                self._has_schema = has_schema(connection)
+                if self._has_schema:
+                    check_schema(connection, self._dialect.location)
+        except LockstepError:
+            self.close()
+            raise
 
     def __enter__(self) -> Database:
         return self
@@ -454,6 +467,10 @@ class Database:
                 return worker.stats, None
             except ProviderUnavailable as exc:
                 problem = str(exc)
+            except StoreError:
+                if any(task.recipe_id == stored.recipe_id for task in self._stored_tasks()):
+                    raise
+                return worker.stats, None  # the task was removed meanwhile: there is nothing more to do for it
         if problem != stored.outage:
             with self._dialect.begin(write=True) as connection:
                 task_store.update_task(connection, stored.name, outage=problem)

@@ -168,3 +168,4 @@ def test_a_filter_on_a_table_reads_its_columns(path: Path, where: dict[str, Any]
         source = database.describe(reading, "t", "table")
         statement = sa.select(sa.column("id")).select_from(sa.table("t")).where(compile_filter(where, source))
         assert set(reading.execute(statement).scalars()) == expected
+    database.engine.dispose()

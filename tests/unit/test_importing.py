@@ -39,7 +39,7 @@ def test_json_lines_give_a_document_each_and_say_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        (b'{"id": "a",}', "line 17 column 12: no JSON"),
+        (b'{"id": "a",}', "line 17 column 1[12]: no JSON"),
         (b'{"id": "a"} x', "line 17 column 13: no JSON: Extra data"),
         (b"[1]", "line 17: an array, not an object"),
         (b"null", "line 17: null, not an object"),

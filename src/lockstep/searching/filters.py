@@ -9,6 +9,7 @@ and a field that holds a list matches when one of its items does.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy import ColumnElement
 
 from lockstep.errors import QueryError
 from lockstep.storage.base import Source
+from lockstep.storage.collections import is_unicode
 from lockstep.storage.sources import DATA, quoted
 
 Where = Mapping[str, Any]
@@ -28,6 +30,7 @@ OPERATORS = (*COMPARISONS, "$ne", "$in", "$nin")
 LOGICAL = ("$and", "$or", "$not")
 DEPTH_MAX = 32
 VALUES_MAX = 10_000
+CONDITIONS_MAX = 100  # SQLite takes expressions 1,000 deep: a list is as deep as it is long, and one of ours is up to 8
 
 
 def compile_filter(where: Where, source: Source) -> Condition:
@@ -49,6 +52,7 @@ class Compiler:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._name = quoted(source.name)
+        self._conditions = 0
 
     def compile(self, where: Any, depth: int) -> Condition:
         """A filter, or a part of one."""
@@ -76,6 +80,9 @@ class Compiler:
 
     def _field(self, name: str, value: Any, depth: int) -> Condition:
         field = self._reference(name)
+        self._conditions += len(value) if isinstance(value, Mapping) else 1
+        if self._conditions > CONDITIONS_MAX:
+            raise QueryError(f"The filter has more than {CONDITIONS_MAX} conditions.", "Use $in for many values.")
         if not isinstance(value, Mapping):
             return field.compare("=", value)
         if not value:
@@ -92,7 +99,7 @@ class Compiler:
                 raise QueryError(f'{op} on "{name}" needs a list, not {given!r}.')
             if len(given) > VALUES_MAX:
                 raise QueryError(f'{op} on "{name}" has {len(given)} values; at most {VALUES_MAX} are allowed.')
-            found = sa.or_(sa.false(), *[field.compare("=", item) for item in given])
+            found = field.is_one_of(given)
             return found if op == "$in" else negate(found)
         if op == "$not":
             if not isinstance(given, Mapping):
@@ -102,8 +109,8 @@ class Compiler:
 
     def _reference(self, name: str) -> Column | JsonPath:
         steps = name.split(".")
-        if not all(steps):
-            raise QueryError(f'"{name}" is not a field.', "Write field, or field.inner.")
+        if not all(steps) or "\x00" in name or not is_unicode(name):
+            raise QueryError(f"{name!r} is not a field.", "Write field, or field.inner.")
         if self._source.kind == "collection":
             return JsonPath(f"{self._name}.{quoted(DATA)}", steps)
         if name in self._source.columns:
@@ -128,35 +135,66 @@ class Column:
         given = sa.literal(int(value) if isinstance(value, bool) else value)
         return sa.and_(self._column.is_not(None), self._column.op(operator, is_comparison=True)(given))
 
+    def is_one_of(self, values: Sequence[Any]) -> Condition:
+        """Whether the column has one of these values."""
+        some = [int(value) if isinstance(value, bool) else value for value in map(checked, values) if value is not None]
+        found = sa.and_(self._column.is_not(None), self._column.in_(some))
+        return sa.or_(found, self._column.is_(None)) if None in values else found
+
 
 class JsonPath:
     """A place in a JSON document."""
 
     def __init__(self, reference: str, steps: Sequence[str]) -> None:
-        self._document: ColumnElement[Any] = sa.literal_column(reference)
+        # What is no JSON has no fields; the functions that read them would call it an error.
+        self._document: ColumnElement[Any] = sa.literal_column(
+            f"CASE WHEN typeof({reference}) = 'text' AND json_valid({reference}) THEN {reference} END"
+        )
         # Each step is quoted, so that no name can be taken for a part of the path's syntax.
         if any('"' in step for step in steps):
             raise QueryError(f"A field's name cannot hold a quotation mark: {'.'.join(steps)!r}.")
-        self._path = "$" + "".join(f"[{step}]" if re.fullmatch(r"\d+", step) else f'."{step}"' for step in steps)
+        # SQLite compares names as they stand in the JSON text, escapes and all.
+        names = [json.dumps(step, ensure_ascii=False) for step in steps]
+        self._path = "$" + "".join(
+            f"[{s}]" if re.fullmatch(r"[0-9]+", s) else f".{n}" for s, n in zip(steps, names, strict=True)
+        )
 
     def compare(self, operator: str, value: Any) -> Condition:
         """Whether the value, or an item of the list that is there, compares so."""
         checked(value)
-        kind = sa.func.json_type(self._document, self._path)
         if value is None:
-            return nothing(operator, sa.func.coalesce(kind, "null") == "null")
-        item = sa.func.json_each(self._document, self._path).table_valued("type", "value")
-        wanted = json_types(value)
-        found: Condition = sa.func.json_extract(self._document, self._path).op(operator, is_comparison=True)(value)
+            return nothing(operator, sa.func.coalesce(self._kind(), "null") == "null")
         if isinstance(value, bool):
-            found = compare_booleans(kind, operator, value)
-            inside = compare_booleans(item.c.type, operator, value)
-        else:
-            inside = item.c.value.op(operator, is_comparison=True)(sa.literal(value))
-        return sa.or_(
-            sa.and_(kind.in_(wanted), found),
-            sa.and_(kind == "array", sa.exists(sa.select(1).select_from(item).where(item.c.type.in_(wanted), inside))),
+            return self._any_value(json_types(value), lambda kind, _: compare_booleans(kind, operator, value))
+        return self._any_value(
+            json_types(value), lambda _, found: found.op(operator, is_comparison=True)(sa.literal(value))
         )
+
+    def is_one_of(self, values: Sequence[Any]) -> Condition:
+        """Whether the value, or an item of the list that is there, is one of these."""
+        some = [checked(value) for value in values]
+        conditions = [self.compare("=", value) for value in (None, True, False) if any(one is value for one in some)]
+        for types in (json_types(0), json_types("")):
+            listed = [v for v in some if v is not None and not isinstance(v, bool) and json_types(v) == types]
+            if listed:
+                conditions.append(self._any_value(types, is_among(listed)))
+        return sa.or_(sa.false(), *conditions)
+
+    def _kind(self) -> ColumnElement[Any]:
+        return sa.func.json_type(self._document, self._path)
+
+    def _any_value(self, wanted: Sequence[str], holds: Callable[[Any, Any], Condition]) -> Condition:
+        """Whether `holds(type, value)` for the value, or an item of the list that is there, if it has a wanted type."""
+        kind = self._kind()
+        item = sa.func.json_each(self._document, self._path).table_valued("type", "value")
+        inside = sa.select(1).select_from(item).where(item.c.type.in_(wanted), holds(item.c.type, item.c.value))
+        value = sa.func.json_extract(self._document, self._path)
+        return sa.or_(sa.and_(kind.in_(wanted), holds(kind, value)), sa.and_(kind == "array", sa.exists(inside)))
+
+
+def is_among(values: Sequence[Any]) -> Callable[[Any, Any], Condition]:
+    """The condition on a value of any type that it is one of these."""
+    return lambda _, found: found.in_(values)
 
 
 def compare_booleans(kind: ColumnElement[Any], operator: str, value: bool) -> Condition:
@@ -172,8 +210,8 @@ def json_types(value: Any) -> tuple[str, ...]:
     return ("integer", "real") if isinstance(value, int | float) else ("text",)
 
 
-def checked(value: Any) -> None:
-    """Refuse a value that no field can be compared with.
+def checked(value: Any) -> Any:
+    """The value, unless it is one that no field can be compared with.
 
     Raises:
         QueryError: it is no text, number, boolean or None.
@@ -182,6 +220,9 @@ def checked(value: Any) -> None:
         raise QueryError(f"A filter cannot compare with {value!r}.", "Use a text, a number, true, false or null.")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise QueryError(f"{value} is too large to compare with.", "Whole numbers have 64 bits.")
+    if isinstance(value, str) and not is_unicode(value):
+        raise QueryError(f"A filter cannot compare with {value!r}, which is not valid Unicode.")
+    return value
 
 
 def nothing(operator: str, is_null: Condition) -> Condition:

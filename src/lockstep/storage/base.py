@@ -13,9 +13,15 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import ColumnElement, Connection, Engine
 
 
+class BrokenText(str):
+    """Text of a database that is not UTF-8, with U+FFFD for what could not be read: as a key it finds no row."""
+
+
 @dataclass(frozen=True, slots=True)
 class UniqueKey:
-    """A unique index of a source besides its primary key: rows in conflict with it can be replaced silently."""
+    """A unique index of a source whose values do not tell the row's key: rows in conflict with it can be replaced
+    silently. A primary key is one only where a collation calls different keys equal.
+    """
 
     columns: tuple[str, ...]
     collations: tuple[str, ...]
@@ -31,6 +37,8 @@ class Source:
     """The columns of the primary key, in its order."""
     columns: tuple[str, ...]
     unique: tuple[UniqueKey, ...] = ()
+    generated: tuple[str, ...] = ()
+    """Of the columns, those that the database computes from others."""
 
 
 class Dialect(Protocol):
@@ -76,7 +84,7 @@ class Dialect(Protocol):
         ...
 
     def captured(self, connection: Connection, source: Source, recipe_id: int, columns: Sequence[str]) -> bool:
-        """Whether those triggers are all in place."""
+        """Whether just those triggers are in place, on this source."""
         ...
 
     def release(self, connection: Connection, recipe_id: int) -> None:

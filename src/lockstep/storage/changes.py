@@ -9,6 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from lockstep.errors import StoreError
 from lockstep.storage.leases import hash_keys
 from lockstep.storage.lookup import marks
 from lockstep.storage.schema import changes_table, recipes
@@ -88,7 +89,9 @@ def backfill_state(connection: Connection, recipe_id: int) -> tuple[Any, bool]:
     """(key that the backfill has come to, whether it is done)."""
     row = connection.execute(
         sa.select(recipes.c.backfill_after, recipes.c.backfill_done).where(recipes.c.id == recipe_id)
-    ).one()
+    ).first()
+    if row is None:
+        raise StoreError("The task was removed while it was worked on.")
     return row.backfill_after, bool(row.backfill_done)
 
 

@@ -19,6 +19,7 @@ from lockstep.storage.sources import quoted
 STAGE = "temp.lockstep_import"
 STAGE_PAGE = 2000
 ID_LENGTH_MAX = 1000
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class ImportCounts(NamedTuple):
@@ -100,8 +101,8 @@ def encode_document(document: Any, where: str) -> str:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, default=as_json)
     except (TypeError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{where} cannot be written as JSON: {exc}.") from exc
-    # Lone surrogates are legal in JSON's escapes and nowhere else.
-    return text if is_unicode(text) else json.dumps(document, allow_nan=False, default=as_json)
+    # Lone surrogates are legal in JSON's escapes and nowhere else. Escaping more would hide names from filters.
+    return text if is_unicode(text) else SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_json(value: Any) -> str:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, CursorResult
 
 from lockstep.errors import DocumentUnreadable
-from lockstep.storage.base import Dialect, Source
+from lockstep.storage.base import BrokenText, Dialect, Source
 from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import KeyType
 
@@ -19,6 +19,7 @@ DATA = "data"
 BATCH_CHARACTERS = 4_000_000  # of one batch; a single larger document makes a batch of its own
 KEYS_PER_READ = 256
 ROWS_PER_FETCH = 64
+SIZED = (str, bytes)
 
 
 class SourceReader:
@@ -63,22 +64,12 @@ class SourceReader:
         read = 0
         while True:
             rows = within_budget(connection.execute(statement.limit(limit)))
-            readable = self._readable(connection, rows)
-            # A whole page of keys that cannot be read must not look like the end.
+            # A key that cannot be compared is no place to go on from, nor can its row be found again; `check` tells.
+            readable = [row for row in rows if type(row[0]) is not BrokenText]
+            # A whole page of them must not look like the end.
             if readable or len(rows) <= read:
                 return readable
             read, limit = len(rows), 2 * limit
-
-    def _readable(self, connection: Connection, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The rows whose key says which row it is: text that is not UTF-8 is read with U+FFFD in it, and finds none.
-
-        `check` tells about the others. A page ends with a key that can be compared, so that the next one follows it.
-        """
-        doubtful = [row[0] for row in rows if isinstance(row[0], str) and "\ufffd" in row[0]]
-        if not doubtful:
-            return rows
-        gone = set(doubtful) - self.by_keys(connection, doubtful).keys()
-        return [row for row in rows if row[0] not in gone]
 
     def by_keys(self, connection: Connection, keys: Collection[Any]) -> dict[Any, tuple[Any, ...]]:
         """The rows with these keys; those that are gone are missing from the answer."""
@@ -178,7 +169,7 @@ def row_size(row: Sequence[Any]) -> int:
     """Characters and bytes in a row."""
     size = 0
     for value in row:
-        if type(value) is str or type(value) is bytes:
+        if isinstance(value, SIZED):
             size += len(value)
     return size
 

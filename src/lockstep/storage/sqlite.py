@@ -22,7 +22,7 @@ from lockstep.errors import (
     StoreLocked,
     StoreReadOnly,
 )
-from lockstep.storage.base import Source, UniqueKey
+from lockstep.storage.base import BrokenText, Source, UniqueKey
 from lockstep.storage.schema import PREFIX, KeyType
 
 BUSY_TIMEOUT_S = 10.0
@@ -38,8 +38,11 @@ def quote(name: str) -> str:
 
 
 def decode_text(raw: bytes) -> str:
-    """Text of a database, with U+FFFD for what is not UTF-8."""
-    return raw.decode("utf-8", "replace")
+    """Text of a database; what is not UTF-8 can be told from what is."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return BrokenText(raw.decode("utf-8", "replace"))
 
 
 class SQLite:
@@ -65,8 +68,12 @@ class SQLite:
         event.listen(self.engine, "connect", configure)
         event.listen(self.engine, "begin", begin_transaction)
         # Reading fails here, not at the first search, when the file is something else.
-        with self.begin(write=False) as connection:
-            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").one()
+        try:
+            with self.begin(write=False) as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").one()
+        except LockstepError:
+            self.engine.dispose()
+            raise
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -115,7 +122,7 @@ class SQLite:
             "SELECT name, type, sql FROM sqlite_master WHERE lower(name) = lower(?) AND type IN ('table', 'view')",
             (name,),
         ).first()
-        if found is None:
+        if found is None or name.lower().startswith(PREFIX):
             tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars()
             listed = ", ".join(sorted(t for t in tables if not t.startswith(("sqlite_", PREFIX)))) or "none"
             raise SourceUnavailable(
@@ -136,7 +143,8 @@ class SQLite:
                 "Create a copy of it with one, for example: id INTEGER PRIMARY KEY.",
             )
         names = tuple(row.name for row in columns if row.hidden != 1)
-        return Source(name, kind, key, names, self._unique_keys(connection, name))
+        generated = tuple(row.name for row in columns if row.hidden in (2, 3))
+        return Source(name, kind, key, names, self._unique_keys(connection, name), generated)
 
     def key_expression(self, source: Source, qualifier: str | None = None) -> ColumnElement[Any]:
         """One column stands for itself; several become a JSON array, with bytes and reals wrapped to survive it."""
@@ -148,7 +156,12 @@ class SQLite:
         """See `Dialect.split_key`."""
         if len(source.key) == 1:
             return (key,)
-        return tuple(unwrap(part) for part in json.loads(key))
+        try:
+            values = tuple(unwrap(part) for part in json.loads(key))
+        except (TypeError, ValueError):
+            values = ()
+        # A key from before the table was made anew with other key columns: NULL finds no row.
+        return values if len(values) == len(source.key) else (None,) * len(source.key)
 
     def capture(self, source: Source, recipe_id: int, columns: Sequence[str]) -> list[str]:
         """See `Dialect.capture`. The statements are complete: triggers fire for any program that writes."""
@@ -159,29 +172,33 @@ class SQLite:
 
     def captured(self, connection: Connection, source: Source, recipe_id: int, columns: Sequence[str]) -> bool:
         """See `Dialect.captured`."""
-        wanted = {name for name, _, _ in self._triggers(source, recipe_id, columns)}
-        return wanted == set(self._trigger_names(connection, recipe_id))
+        # Their whole text counts: SQLite rewrites it when a table is renamed, and then another may have its name.
+        wanted = set(self.capture(source, recipe_id, columns))
+        return wanted == set(self._trigger_texts(connection, recipe_id).values())
 
     def release(self, connection: Connection, recipe_id: int) -> None:
         """See `Dialect.release`."""
-        for name in self._trigger_names(connection, recipe_id):
+        for name in self._trigger_texts(connection, recipe_id):
             connection.exec_driver_sql(f"DROP TRIGGER {quote(name)}")
 
     def data_version(self, connection: Connection) -> int:
         """See `Dialect.data_version`; only numbers from one connection can be compared."""
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
-    def _trigger_names(self, connection: Connection, recipe_id: int) -> list[str]:
-        rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars()
-        return [name for name in rows if name.startswith(f"{PREFIX}{recipe_id}_")]
+    def _trigger_texts(self, connection: Connection, recipe_id: int) -> dict[str, str]:
+        """Name -> statement that made it."""
+        rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        return {row.name: row.sql for row in rows if row.name.startswith(f"{PREFIX}{recipe_id}_")}
 
     def _unique_keys(self, connection: Connection, table: str) -> tuple[UniqueKey, ...]:
         found = []
         for index in connection.exec_driver_sql(f"PRAGMA index_list({quote(table)})").all():
-            if not index.unique or index.origin == "pk":
+            if not index.unique:
                 continue
             parts = connection.exec_driver_sql(f"PRAGMA index_xinfo({quote(index.name)})").all()
             parts = [part for part in parts if part.key]
+            if index.origin == "pk" and all(part.coll == "BINARY" for part in parts):
+                continue
             # An index over an expression does not tell which; `reconcile` finds what it lets through.
             if all(part.name is not None for part in parts):
                 found.append(UniqueKey(tuple(p.name for p in parts), tuple(p.coll for p in parts)))
@@ -191,21 +208,26 @@ class SQLite:
         """(name, event, body) of each trigger."""
         queue = f"{PREFIX}changes_{recipe_id}"
         new, old = (key_sql(source.key, row) for row in ("NEW", "OLD"))
-        new_there = " AND ".join(f"NEW.{quote(c)} IS NOT NULL" for c in source.key)
+        # A row without a key (SQLite allows NULL in some primary keys) is not followed, and must not be in the way.
+        new_there, old_there = (
+            " AND ".join(f"{row}.{quote(c)} IS NOT NULL" for c in source.key) for row in ("NEW", "OLD")
+        )
         # A key that changes only in case is another key, whatever collation the column has.
         moved = " OR ".join(f"OLD.{quote(c)} IS NOT NEW.{quote(c)} COLLATE BINARY" for c in source.key)
         prefix = f"{PREFIX}{recipe_id}_"
-        read = ", ".join(quote(column) for column in columns)
+        # `SET` never names a generated column: then every update may change what is read.
+        is_generated = any(column in source.generated for column in columns)
+        read = "" if is_generated else " OF " + ", ".join(quote(column) for column in columns)
         triggers = [
             (f"{prefix}insert", "AFTER INSERT", f"WHEN {new_there} BEGIN {enqueue(queue, new)} END"),
-            (f"{prefix}update", f"AFTER UPDATE OF {read}", f"WHEN {new_there} BEGIN {enqueue(queue, new)} END"),
+            (f"{prefix}update", f"AFTER UPDATE{read}", f"WHEN {new_there} BEGIN {enqueue(queue, new)} END"),
             # `UPDATE OF key` would not fire for `SET rowid = …`, so this one looks at every update.
             (
                 f"{prefix}move",
                 "AFTER UPDATE",
-                f"WHEN {moved} BEGIN {enqueue(queue, old)} {enqueue(queue, new)} END",
+                f"WHEN {moved} BEGIN {enqueue(queue, old, old_there)} {enqueue(queue, new, new_there)} END",
             ),
-            (f"{prefix}delete", "AFTER DELETE", f"BEGIN {enqueue(queue, old)} END"),
+            (f"{prefix}delete", "AFTER DELETE", f"WHEN {old_there} BEGIN {enqueue(queue, old)} END"),
         ]
         # REPLACE deletes the rows it conflicts with, and no delete trigger fires for them: queue them before it does.
         for number, unique in enumerate(source.unique):
@@ -296,10 +318,10 @@ def unwrap(part: Any) -> Any:
     return part
 
 
-def enqueue(queue: str, key: str) -> str:
+def enqueue(queue: str, key: str, where: str = "true") -> str:
     """A statement for a trigger: put `key` into the queue, or raise the version of the row that is there."""
     return (
-        f"INSERT INTO {quote(queue)} (key, version, queued_at) VALUES ({key}, 1, {NOW}) "
+        f"INSERT INTO {quote(queue)} (key, version, queued_at) SELECT {key}, 1, {NOW} WHERE {where} "
         "ON CONFLICT (key) DO UPDATE SET version = version + 1;"
     )
 

@@ -108,7 +108,7 @@ def restart_backfill(
 ) -> None:
     """Put the triggers in place again and look at every row once more; what has not changed costs no model call.
 
-    Rows that were deleted while nothing watched are found by their embeddings.
+    Rows that were deleted while nothing watched are found by their embeddings; failures are found again.
     """
     dialect.release(connection, recipe_id)
     for statement in dialect.capture(source, recipe_id, columns):
@@ -116,6 +116,7 @@ def restart_backfill(
     connection.execute(
         sa.update(recipes).where(recipes.c.id == recipe_id).values(backfill_after=None, backfill_done=False)
     )
+    connection.execute(sa.delete(failures).where(failures.c.recipe_id == recipe_id))
     reader = SourceReader(dialect, source)
     stored = sa.select(embeddings_table(recipe_id).c.key)
     gone = connection.execute(stored.except_(sa.select(reader.key).select_from(reader.table))).scalars().all()

@@ -50,6 +50,7 @@ def check_task(job: Job, stored: StoredTask, *, repair: bool = False) -> list[Pr
         if not job.dialect.captured(connection, job.source, job.recipe_id, job.columns):
             whole.append(Problem(job.task.name, None, "its triggers are not in place: changes are not followed"))
         excused = Excused(connection, job, stored)
+        keyless = count_keyless(connection, job)
         for key, problem in different_documents(connection, job):
             if not excused.is_waiting(key):
                 problems.setdefault(key, problem)
@@ -57,11 +58,11 @@ def check_task(job: Job, stored: StoredTask, *, repair: bool = False) -> list[Pr
             if not excused.is_waiting(key):
                 problems.setdefault(key, problem)
         bad = list(bad_vectors(connection, job))
-        keyless = count_keyless(connection, job)
     for key, _, problem in bad:
         problems.setdefault(key, problem)
     if keyless:
-        whole.append(Problem(job.task.name, None, f"{keyless} row(s) have no key (NULL) and cannot be embedded"))
+        problem = f"{keyless} row(s) have no key (NULL), or one that is not UTF-8, and cannot be embedded"
+        whole.append(Problem(job.task.name, None, problem))
     if repair:
         mend(job, list(problems), [vector_id for _, vector_id, _ in bad], with_triggers=bool(whole))
     return whole + [Problem(job.task.name, job.reader.id_of(key), problem) for key, problem in problems.items()]
@@ -151,9 +152,9 @@ def all_embeddings(connection: Connection, job: Job) -> Iterator[list[StoredChun
 
 
 def count_keyless(connection: Connection, job: Job) -> int:
-    """Rows whose key is NULL, which SQLite allows in some tables."""
+    """Rows whose key is NULL or not UTF-8, which SQLite allows."""
     total = connection.execute(sa.select(sa.func.count()).select_from(job.reader.table)).scalar_one()
-    return int(total) - job.reader.count(connection)
+    return int(total) - sum(len(rows) for rows in job.reader.all(connection, PAGE))
 
 
 def mend(job: Job, keys: list[Any], vector_ids: list[int], *, with_triggers: bool) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -54,7 +53,7 @@ RETRY_S = 0.5  # before the second try of a model that was not there
 Report = Callable[[Progress], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """Documents claimed together."""
 
@@ -65,7 +64,7 @@ class Batch:
     """By key; None for a document that is gone."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """A batch that is ready for the model."""
 
@@ -128,7 +127,7 @@ class TaskWorker:
             again = [row.key for row in failures.listed(connection, self.job.recipe_id, ATTEMPTS_MAX)]
             changes.enqueue(connection, self.job.recipe_id, again, self._clock())
         total = self._count_waiting() if report else 0
-        in_flight: deque[Work] = deque()
+        in_flight: list[Work] = []
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lockstep-model")
         try:
             with fewer_collections(), leases.at_work() as self._owner:
@@ -147,7 +146,7 @@ class TaskWorker:
     def _loop(
         self,
         pool: ThreadPoolExecutor,
-        in_flight: deque[Work],
+        in_flight: list[Work],
         started: float,
         total: int,
         report: Report | None,
@@ -167,14 +166,19 @@ class TaskWorker:
                 if work is not None:
                     self._start(work, pool)
                     in_flight.append(work)
+                    # All of it is on its way to the model elsewhere: to claim it again at once would only spin.
+                    if not work.plans and not work.errors and self._stopping(POLL_S):
+                        raise Stopped
             elif in_flight:
                 self._wait(in_flight)
             elif limit <= 0 or self._is_caught_up():
                 return
             elif self._stopping(POLL_S):
                 raise Stopped
-            while in_flight and is_done(in_flight[0]):
-                self._store(in_flight.popleft())
+            # In whatever order they are done: a slow call must not keep the others' results waiting.
+            for work in [work for work in in_flight if is_done(work)]:
+                in_flight.remove(work)
+                self._store(work)
                 self.stats = set_seconds(self.stats, time.perf_counter() - started)
                 if report:
                     done = self.stats.documents
@@ -352,7 +356,7 @@ class TaskWorker:
             if self._stopping(0):
                 raise Stopped
 
-    def _finish(self, in_flight: deque[Work]) -> None:
+    def _finish(self, in_flight: list[Work]) -> None:
         """At an early end, keep what the model has answered or is just answering: it is paid for."""
         deadline = time.monotonic() + FINISH_S
         for work in in_flight:
@@ -371,7 +375,8 @@ class TaskWorker:
             work.seconds_model += seconds
         started = time.perf_counter()
         with self._transaction(write=True) as connection:
-            known = work.known | self._insert_vectors(connection, work, work.missing, found)
+            known = self._still_known(connection, work)
+            known |= self._insert_vectors(connection, work, work.missing, found)
             if not found.interruption and leases.end(connection, work.batch.lease):
                 self._replace_embeddings(connection, work, known)
         if found.interruption:
@@ -389,6 +394,15 @@ class TaskWorker:
             seconds_model=work.seconds_model,
             seconds_write=time.perf_counter() - started,
         )
+
+    def _still_known(self, connection: Connection, work: Work) -> dict[bytes, int]:
+        """The vectors that were there when the batch was prepared, looked up again: one that no embedding refers to may
+        be deleted at any time. Documents that would need one that was go to the queue.
+        """
+        found = vectors.known(connection, self.job.model_id, work.known)
+        if lost := work.known.keys() - found.keys():
+            work.plans = self._postpone(connection, work.batch, work.plans, set(lost), work.hashes)
+        return {text_hash: vector_id for text_hash, (vector_id, _) in found.items()}
 
     def _adapt(self, work: Work) -> None:
         """Larger batches for a fast model, smaller ones for a slow one."""
