@@ -384,6 +384,31 @@ def test_documents_that_wait_for_a_text_elsewhere_are_not_claimed_over_and_over(
         assert model.texts_embedded == 1
 
 
+def test_a_row_that_changes_before_the_backfill_comes_to_it_is_stored_once(
+    path: Path, user: sqlite3.Connection
+) -> None:
+    """Promise 9: while the queue's batch is with the model, the backfill must not claim the same document."""
+    user.execute("CREATE TABLE s (id INTEGER PRIMARY KEY, text)")
+    user.executemany("INSERT INTO s VALUES (?, ?)", [(n, f"text {n}") for n in range(6)])
+    is_backfilled = threading.Event()
+
+    class WaitsForTheBackfill(HashModel):
+        def embed(self, texts: Any, kind: Any, tokens: Any = None) -> Any:
+            if "new" in texts:
+                assert is_backfilled.wait(20)
+            elif "text 5" in texts:
+                is_backfilled.set()
+            return super().embed(texts, kind, tokens)
+
+    with lockstep.open(path, models={"test:model": WaitsForTheBackfill(dimensions=16)}) as db:
+        db.add_task("task", "s", ["text"], model="test:model", batch_documents=2)
+        db.embed(["known"], model="test:model")
+        user.execute("UPDATE s SET text = 'new' WHERE id = 0")
+        user.execute("UPDATE s SET text = 'known' WHERE id = 4")  # waits for the other text of its batch only
+        assert_in_step(db, {n: {0: "new", 4: "known"}.get(n, f"text {n}") for n in range(6)})
+        assert len(list(db.embeddings("task"))) == 6
+
+
 # --- searching what others wrote -----------------------------------------------------------------------------------
 
 

@@ -120,9 +120,12 @@ def take(
     return Lease(token, covers)
 
 
-def keys_in_work(connection: Connection, recipe_id: int) -> npt.NDArray[np.int64]:
-    """Hashes of the keys under a lease."""
-    rows = connection.execute(sa.select(leases.c["keys"]).where(leases.c.recipe_id == recipe_id)).scalars()
+def keys_in_work(connection: Connection, recipe_id: int, *, of_queue: bool = False) -> npt.NDArray[np.int64]:
+    """Hashes of the keys under a lease, or only of those that were claimed from the queue."""
+    statement = sa.select(leases.c["keys"]).where(leases.c.recipe_id == recipe_id)
+    if of_queue:
+        statement = statement.where(leases.c.range_last.is_(None))
+    rows = connection.execute(statement).scalars()
     return np.frombuffer(b"".join(rows), dtype=np.int64)
 
 

@@ -68,6 +68,12 @@ class SyncReport:
     """Tasks that stopped because their model could not be reached, and why; their changes wait."""
     seconds: float
 
+    def __str__(self) -> str:
+        total = self.total
+        failed = f", {total.failed} failed" if total.failed else ""
+        stopped = f", stopped early: {', '.join(self.outages)}" if self.outages else ""
+        return f"{total.documents} documents, {total.embedded} texts embedded{failed}{stopped} in {self.seconds:.2f} s"
+
     @property
     def total(self) -> SyncStats:
         """All tasks added up, but for the time: tasks may overlap."""

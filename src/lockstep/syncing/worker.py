@@ -238,6 +238,12 @@ class TaskWorker:
     def _take_rows(self, connection: Connection, rows: list[tuple[Any, ...]], after: Any, now: float) -> Batch:
         job = self.job
         keys = [row[0] for row in rows]
+        taken = leases.keys_in_work(connection, job.recipe_id, of_queue=True)
+        if len(taken):
+            # Written to since the task was added, and claimed for that: two batches must not store one document.
+            in_work = np.isin(leases.hash_keys(keys), taken)
+            changes.enqueue(connection, job.recipe_id, [keys[at] for at in np.flatnonzero(in_work)], now)
+            rows = [row for row, is_taken in zip(rows, in_work, strict=True) if not is_taken]
         lease = leases.take(connection, self._owner, job.recipe_id, job.model_id, keys, now, Range(after, keys[-1]))
         return Batch(lease, {}, {row[0]: row for row in rows})
 
