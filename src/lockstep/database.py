@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -559,8 +560,10 @@ class Database:
         return self._describe(connection, load_task(stored).source)
 
     def _describe(self, connection: Connection, name: str) -> Source:
-        is_collection = self._schema_is_there() and collections.exists(connection, name)
-        return self._dialect.describe(connection, name, "collection" if is_collection else "table")
+        found = self._dialect.describe(connection, name, "table")
+        # By the name that the database has: SQL does not tell "Products" from "products".
+        is_collection = self._schema_is_there() and collections.exists(connection, found.name)
+        return replace(found, kind="collection") if is_collection else found
 
     def _columns(self, source: Source, task: Task) -> tuple[str, ...]:
         """The columns of the source that a task reads.

@@ -222,6 +222,8 @@ def test_rows_without_a_key_are_told_about(path: Path) -> None:
         ({"query": "rain", "top_k": 0}, "top_k is 0"),
         ({"query": "rain", "top_k": 10_001}, "from 1 to 10000"),
         ({"query": "rain", "candidates": 3}, "at least top_k"),
+        ({"query": "rain", "min_similarity": float("nan")}, "min_similarity is nan"),
+        ({"query": "rain", "min_similarity": "high"}, "min_similarity is 'high'"),
         ({"query": "x" * 1_000_001}, "1000001 characters"),
         ({"query": [1.0] * 15}, "16 dimensions"),
         ({"query": [float("nan")] * 16}, "NaN"),

@@ -293,6 +293,14 @@ def test_what_check_finds_the_next_sync_mends(db: lockstep.Database, writer: sql
     assert db.check() == []
 
 
+def test_a_collection_is_one_however_its_name_is_written(db: lockstep.Database) -> None:
+    """SQL does not tell upper from lower case, and neither do we."""
+    db.collection("things").upsert([{"id": 1, "text": "rain"}])
+    db.add_task("task", "Things", ["text"], model="test:model")
+    db.sync()
+    assert [hit.document for hit in db.search("task", "rain")] == [{"id": 1, "text": "rain"}]
+
+
 def test_removing_a_task_removes_every_trace(db: lockstep.Database, writer: sqlite3.Connection, fill: Fill) -> None:
     """Tables, triggers and view go; the source and the cache stay."""
     fill(5)

@@ -68,8 +68,9 @@ def check_query(query: Query, dimensions: int) -> None:
         raise QueryError(f"top_k is {query.top_k!r}; it must be a whole number from 1 to {TOP_K_MAX}.")
     if query.candidates is not None and query.candidates < query.top_k:
         raise QueryError(f"candidates is {query.candidates}; it must be at least top_k, {query.top_k}.")
-    if query.min_similarity is not None and not -1 <= query.min_similarity <= 1:
-        raise QueryError(f"min_similarity is {query.min_similarity}; it must be from -1 to 1.")
+    lowest = query.min_similarity
+    if lowest is not None and (not isinstance(lowest, int | float) or not -1 <= lowest <= 1):
+        raise QueryError(f"min_similarity is {lowest!r}; it must be a number from -1 to 1.")
     shape = query.vectors.shape
     if len(shape) != 2 or shape[0] == 0 or shape[1] != dimensions:
         raise QueryError(f"The query vector has shape {shape}; the task's vectors have {dimensions} dimensions.")
