@@ -177,11 +177,6 @@ def duplicate_in(connection: Connection, page: Sequence[tuple[str, str, str]]) -
     raise AssertionError("a refused row must share its id with another origin")
 
 
-def staged(connection: Connection) -> int:
-    """How many documents were collected."""
-    return int(connection.exec_driver_sql(f"SELECT count(*) FROM {STAGE}").scalar_one())
-
-
 def missing(connection: Connection, name: str) -> int:
     """How many documents of the collection were not collected."""
     return int(

@@ -24,17 +24,13 @@ from lockstep.errors import (
 )
 from lockstep.storage.base import BrokenText, Source, UniqueKey
 from lockstep.storage.schema import PREFIX, KeyType
+from lockstep.storage.sources import quoted
 
 BUSY_TIMEOUT_S = 10.0
 PAGE_BYTES = 16384  # a 1.5 KB vector per row: fewer, larger pages made inserts 20 % faster than 4 KB ones
 CACHE_KIB = 16384  # per connection; bounded, so that a large table takes no more memory than a small one
 
 NOW = "(julianday('now') - 2440587.5) * 86400.0"
-
-
-def quote(name: str) -> str:
-    """An identifier as SQLite takes it, whatever characters it has."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def decode_text(raw: bytes) -> str:
@@ -135,7 +131,7 @@ class SQLite:
             )
         if (found.sql or "").lstrip()[:14].upper() == "CREATE VIRTUAL":
             raise SourceUnavailable(f'"{name}" is a virtual table, which cannot have triggers.', "Name a plain table.")
-        columns = connection.exec_driver_sql(f"PRAGMA table_xinfo({quote(name)})").all()
+        columns = connection.exec_driver_sql(f"PRAGMA table_xinfo({quoted(name)})").all()
         key = tuple(row.name for row in sorted((c for c in columns if c.pk), key=lambda c: c.pk))
         if not key:
             raise SourceUnavailable(
@@ -148,8 +144,6 @@ class SQLite:
 
     def key_expression(self, source: Source, qualifier: str | None = None) -> ColumnElement[Any]:
         """One column stands for itself; several become a JSON array, with bytes and reals wrapped to survive it."""
-        if len(source.key) == 1:
-            return column_of(source.key[0], qualifier)
         return sa.literal_column(key_sql(source.key, qualifier), KeyType())
 
     def split_key(self, source: Source, key: Any) -> tuple[Any, ...]:
@@ -166,7 +160,7 @@ class SQLite:
     def capture(self, source: Source, recipe_id: int, columns: Sequence[str]) -> list[str]:
         """See `Dialect.capture`. The statements are complete: triggers fire for any program that writes."""
         return [
-            f"CREATE TRIGGER {quote(name)} {when} ON {quote(source.name)} {body}"
+            f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(source.name)} {body}"
             for name, when, body in self._triggers(source, recipe_id, columns)
         ]
 
@@ -179,7 +173,7 @@ class SQLite:
     def release(self, connection: Connection, recipe_id: int) -> None:
         """See `Dialect.release`."""
         for name in self._trigger_texts(connection, recipe_id):
-            connection.exec_driver_sql(f"DROP TRIGGER {quote(name)}")
+            connection.exec_driver_sql(f"DROP TRIGGER {quoted(name)}")
 
     def data_version(self, connection: Connection) -> int:
         """See `Dialect.data_version`; only numbers from one connection can be compared."""
@@ -192,10 +186,10 @@ class SQLite:
 
     def _unique_keys(self, connection: Connection, table: str) -> tuple[UniqueKey, ...]:
         found = []
-        for index in connection.exec_driver_sql(f"PRAGMA index_list({quote(table)})").all():
+        for index in connection.exec_driver_sql(f"PRAGMA index_list({quoted(table)})").all():
             if not index.unique:
                 continue
-            parts = connection.exec_driver_sql(f"PRAGMA index_xinfo({quote(index.name)})").all()
+            parts = connection.exec_driver_sql(f"PRAGMA index_xinfo({quoted(index.name)})").all()
             parts = [part for part in parts if part.key]
             if index.origin == "pk" and all(part.coll == "BINARY" for part in parts):
                 continue
@@ -210,14 +204,14 @@ class SQLite:
         new, old = (key_sql(source.key, row) for row in ("NEW", "OLD"))
         # A row without a key (SQLite allows NULL in some primary keys) is not followed, and must not be in the way.
         new_there, old_there = (
-            " AND ".join(f"{row}.{quote(c)} IS NOT NULL" for c in source.key) for row in ("NEW", "OLD")
+            " AND ".join(f"{row}.{quoted(c)} IS NOT NULL" for c in source.key) for row in ("NEW", "OLD")
         )
         # A key that changes only in case is another key, whatever collation the column has.
-        moved = " OR ".join(f"OLD.{quote(c)} IS NOT NEW.{quote(c)} COLLATE BINARY" for c in source.key)
+        moved = " OR ".join(f"OLD.{quoted(c)} IS NOT NEW.{quoted(c)} COLLATE BINARY" for c in source.key)
         prefix = f"{PREFIX}{recipe_id}_"
         # `SET` never names a generated column: then every update may change what is read.
         is_generated = any(column in source.generated for column in columns)
-        read = "" if is_generated else " OF " + ", ".join(quote(column) for column in columns)
+        read = "" if is_generated else " OF " + ", ".join(quoted(column) for column in columns)
         triggers = [
             (f"{prefix}insert", "AFTER INSERT", f"WHEN {new_there} BEGIN {enqueue(queue, new)} END"),
             (f"{prefix}update", f"AFTER UPDATE{read}", f"WHEN {new_there} BEGIN {enqueue(queue, new)} END"),
@@ -232,11 +226,11 @@ class SQLite:
         # REPLACE deletes the rows it conflicts with, and no delete trigger fires for them: queue them before it does.
         for number, unique in enumerate(source.unique):
             same = " AND ".join(
-                f"{quote(c)} = NEW.{quote(c)} COLLATE {collation}"
+                f"{quoted(c)} = NEW.{quoted(c)} COLLATE {collation}"
                 for c, collation in zip(unique.columns, unique.collations, strict=True)
             )
             other = select_keys(queue, source, same)
-            set_of = ", ".join(quote(column) for column in unique.columns)
+            set_of = ", ".join(quoted(column) for column in unique.columns)
             triggers += [
                 (f"{prefix}replace_insert_{number}", "BEFORE INSERT", f"BEGIN {other} END"),
                 (f"{prefix}replace_update_{number}", f"BEFORE UPDATE OF {set_of}", f"BEGIN {other} END"),
@@ -288,14 +282,9 @@ def check_file(path: Path, *, create: bool) -> None:
         )
 
 
-def column_of(name: str, qualifier: str | None) -> ColumnElement[Any]:
-    """A column, of a named table or trigger row where `qualifier` says so."""
-    return sa.literal_column(f"{qualifier}.{quote(name)}" if qualifier else quote(name), KeyType())
-
-
 def key_sql(key: Sequence[str], qualifier: str | None) -> str:
     """The key as one SQL value."""
-    columns = [f"{qualifier}.{quote(c)}" if qualifier else quote(c) for c in key]
+    columns = [f"{qualifier}.{quoted(c)}" if qualifier else quoted(c) for c in key]
     if len(columns) == 1:
         return columns[0]
     parts = [
@@ -321,17 +310,17 @@ def unwrap(part: Any) -> Any:
 def enqueue(queue: str, key: str, where: str = "true") -> str:
     """A statement for a trigger: put `key` into the queue, or raise the version of the row that is there."""
     return (
-        f"INSERT INTO {quote(queue)} (key, version, queued_at) SELECT {key}, 1, {NOW} WHERE {where} "
+        f"INSERT INTO {quoted(queue)} (key, version, queued_at) SELECT {key}, 1, {NOW} WHERE {where} "
         "ON CONFLICT (key) DO UPDATE SET version = version + 1;"
     )
 
 
 def select_keys(queue: str, source: Source, where: str) -> str:
     """A statement for a trigger: put the keys of the rows that match into the queue."""
-    there = " AND ".join(f"{quote(c)} IS NOT NULL" for c in source.key)
+    there = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in source.key)
     return (
-        f"INSERT INTO {quote(queue)} (key, version, queued_at) SELECT {key_sql(source.key, None)}, 1, {NOW} "
-        f"FROM {quote(source.name)} WHERE {where} AND {there} ON CONFLICT (key) DO UPDATE SET version = version + 1;"
+        f"INSERT INTO {quoted(queue)} (key, version, queued_at) SELECT {key_sql(source.key, None)}, 1, {NOW} "
+        f"FROM {quoted(source.name)} WHERE {where} AND {there} ON CONFLICT (key) DO UPDATE SET version = version + 1;"
     )
 
 

@@ -34,13 +34,12 @@ def today(now: float) -> int:
 
 def model_row(connection: Connection, identity: str, dimensions: int) -> int:
     """The number of a model in this database; made when it is new."""
-    found = connection.execute(sa.select(models.c.id).where(models.c.identity == identity)).scalar()
+    found = find_model(connection, identity)
     if found is None:
         result = connection.execute(sa.insert(models).values(identity=identity, dimensions=dimensions))
-        found = result.inserted_primary_key[0]  # type: ignore[index]
-        table = vectors_table(found)
-        table.create(connection)
-    return int(found)
+        found = int(result.inserted_primary_key[0])  # type: ignore[index]
+        vectors_table(found).create(connection)
+    return found
 
 
 def find_model(connection: Connection, identity: str) -> int | None:
