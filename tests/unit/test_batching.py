@@ -30,6 +30,19 @@ def test_batches_keep_their_budget() -> None:
         assert len(batch) * max(padded_length(lengths[index]) for index in batch) <= 1024
 
 
+def test_few_batches_of_few_shapes() -> None:
+    """A hundred texts of any length take few calls of the runtime, little padding, and shapes it has seen before."""
+    shapes: set[tuple[int, int]] = set()
+    for seed in range(40):
+        lengths = random.Random(seed).choices(range(3, 129), k=128)
+        batches = list(pack(lengths, 2048))
+        found = [(len(batch), max(padded_length(lengths[index]) for index in batch)) for batch in batches]
+        assert len(found) <= 24
+        assert sum(size * width for size, width in found) <= 1.15 * sum(padded_length(length) for length in lengths)
+        shapes.update(found)
+    assert len(shapes) <= 60
+
+
 def test_a_text_over_the_budget_goes_alone() -> None:
     """A budget below one text's length still embeds it."""
     assert sorted(pack([200, 200, 4], 100)) == [[0], [1], [2]]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+SIZES = (64, 32, 16, 8, 4, 2, 1)
+"""Texts in a batch, tried in turn: few, because a runtime prepares itself for every shape that it has not seen, which
+takes longer than the work itself."""
 BREAKS = (" \n\t\r", ",;:.!?\"'(){}<>/|=")
 """Characters after which a text may be cut without changing its WordPiece tokens, best first. No square brackets:
 `[SEP]` is one token."""
@@ -22,6 +25,8 @@ def padded_length(length: int) -> int:
 def pack(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group texts of like length into batches of at most `budget` tokens, padding counted.
 
+    A batch has one of few sizes, and is filled up with shorter texts where those of its own length do not suffice.
+
     Args:
         lengths: tokens of each text.
         budget: most tokens in a batch; a text longer than this goes alone.
@@ -30,18 +35,20 @@ def pack(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         Indices into `lengths`, longest texts first, so that a batch that will not fit in memory fails at once
         and the short ones even out the end. Together they hold every index once.
     """
-    batch: list[int] = []
-    width = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        own = padded_length(lengths[index])
-        if batch and (own != width or (len(batch) + 1) * width > budget):
-            yield batch
-            batch = []
-        if not batch:
-            width = own
-        batch.append(index)
-    if batch:
-        yield batch
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    widths = [padded_length(lengths[index]) for index in order]
+    at = 0
+    while at < len(order):
+        size = next(size for size in SIZES if size == 1 or _is_worth(widths[at : at + size], size, budget))
+        yield order[at : at + size]
+        at += size
+
+
+def _is_worth(widths: Sequence[int], size: int, budget: int) -> bool:
+    """Whether the next texts, widest first, make a good batch of this size: there are so many, they keep the budget, and
+    more than half are as wide as the widest, so that padding the others costs less than another batch.
+    """
+    return len(widths) == size and size * widths[0] <= budget and widths[size // 2] == widths[0]
 
 
 def spans(sizes: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:

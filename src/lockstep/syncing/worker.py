@@ -43,10 +43,10 @@ TEXTS_IN_MEMORY = 4096  # more texts of one batch than this are stored as they c
 KEYS_PER_READ = 64
 # A batch should take the model about this long: short enough that little is lost when something dies and that progress
 # shows, long enough that the transactions around it cost nothing beside it.
-BATCH_S_MIN, BATCH_S_MAX = 0.2, 0.8
+BATCH_S_MIN, BATCH_S_MAX = 0.5, 2.0
 BATCH_DOCUMENTS_FIRST = 128
 COLLECT_AFTER = 100_000  # objects
-LOCAL_CALLS = 2
+LOCAL_CALLS = 1  # it uses every core; the next batch waits ready meanwhile
 FINISH_S = 1.0  # an early end waits so long for answers that are on their way
 RETRY_S = 0.5  # before the second try of a model that was not there
 
@@ -112,7 +112,6 @@ class TaskWorker:
         self._queue_first = True
         self._closing = False
         self._batch_documents = min(BATCH_DOCUMENTS_FIRST, job.task.batch_documents)
-        # A model on this machine uses every core for one call; a second call tokenises meanwhile, more would only queue.
         self._threads = LOCAL_CALLS if job.model.info.local else job.task.concurrency
 
     def run(self, report: Report | None = None, max_documents: int | None = None) -> SyncStats:
