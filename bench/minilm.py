@@ -108,7 +108,7 @@ def main() -> None:
     quick = "--quick" in sys.argv
     data = str(Path(folders[0]).resolve()) if folders else ""
     arguments: dict[str, Any] = {"data": data, "documents": 300 if quick else 5000}
-    results = in_turns("bench.minilm", ["bare_model", "sync"], arguments, 1 if quick else 3)
+    results = in_turns("bench.minilm", ["bare_model", "sync"], arguments, 1 if quick else 5)
     results["share_of_bare"] = round(results["sync"]["texts_per_s"] / results["bare_model"]["texts_per_s"], 3)
     save("-".join(["minilm", *(["judged"] if data else []), *(["quick"] if quick else [])]), results)
 

@@ -15,7 +15,7 @@ from lockstep.types import Vectors
 
 TRIES = 5
 WAIT_S_MAX = 60.0
-TEXTS_PER_CALL = 512  # enough for full batches of texts of like length; between two calls a stop is noticed
+TEXTS_PER_CALL = 1024  # a batch in one call, mostly; between two calls a stop is noticed
 
 
 class Stopped(Exception):

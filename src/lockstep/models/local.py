@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import openvino
 import tokenizers
 
 from lockstep.errors import UnknownName
-from lockstep.models.batching import pack, padded_length, segments, spans
+from lockstep.models.batching import segments, spans
+from lockstep.models.engine import Engine, Ids, SpecialIds
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind, ModelInfo, Tokens, Vectors
 
@@ -26,32 +23,24 @@ BUILTIN = Path(__file__).parent / "builtin"
 KNOWN = ("minilm",)
 """The models that ship, each a folder of `BUILTIN`."""
 
-BATCH_TOKENS = 2048  # from here on larger batches are no faster, and their activations leave the processor's cache
 SEGMENT_CHARACTERS = 65_536
 ENCODE_CHARACTERS = 1_048_576  # the tokenizer library keeps some 200 bytes a token until its answer is read
-STREAM_THREADS = 2  # as many texts a second as two streams of one thread, and a single query takes half as long
 SURROGATES = re.compile("[\ud800-\udfff]")
-
-Ids = npt.NDArray[np.int32]
 
 
 class LocalModel:
     """A sentence-embedding model on this machine's processors.
 
-    Every vector has length 1. A text longer than the model takes loses its end. Safe to call from several threads: each
-    call has requests of its own, and OpenVINO takes them in the order in which they come.
+    Every vector has length 1. A text longer than the model takes loses its end. Safe to call from several threads.
     """
 
     def __init__(self, uri: str, folder: Path, threads: int) -> None:
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        streams = max(1, threads // STREAM_THREADS)
         self.info = _info(uri, facts, folder)
         self.identity = f"{uri}@{facts['checksum'][:16]}"
         self.tokenizer = WordPieceTokenizer(folder / "tokenizer.json")
-        self._cls, self._sep, self._pad = facts["cls_id"], facts["sep_id"], facts["pad_id"]
-        self._in_flight_max = streams + 1  # one waits ready, so that no stream idles while we copy an answer
-        self._compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", _settings(threads, streams))
-        self._idle: SimpleQueue[Any] = SimpleQueue()
+        special = SpecialIds(facts["cls_id"], facts["sep_id"], facts["pad_id"])
+        self._engine = Engine(folder / "model.xml", special, self.info.dimensions, threads)
 
     @classmethod
     def open(cls, uri: ModelURI) -> LocalModel:
@@ -66,18 +55,9 @@ class LocalModel:
         uri.allow("threads")
         return cls(f"{uri.provider}:{uri.name}", BUILTIN / uri.name, uri.number("threads", _processors(), minimum=1))
 
-    def embed(self, texts: Sequence[str], kind: Kind, tokens: Sequence[Ids | None] | None = None) -> Vectors:  # noqa: ARG002
+    def embed(self, texts: Sequence[str], kind: Kind, tokens: Sequence[Ids | None] | None = None) -> Vectors:
         """Embed `texts`, row i for text i: float32, shape (len(texts), dimensions). Both kinds are embedded alike."""
-        ids = self._ids(texts, tokens)
-        vectors = np.empty((len(texts), self.info.dimensions), dtype=np.float32)
-        in_flight: deque[tuple[Any, list[int]]] = deque()
-        for rows in pack([len(row) + self.info.special_tokens for row in ids], BATCH_TOKENS):
-            if len(in_flight) == self._in_flight_max:
-                self._finish(*in_flight.popleft(), vectors)
-            in_flight.append((self._start([ids[row] for row in rows]), rows))
-        while in_flight:
-            self._finish(*in_flight.popleft(), vectors)
-        return vectors
+        return self._engine.run(self._ids(texts, tokens), urgent=kind == "query")
 
     def _ids(self, texts: Sequence[str], tokens: Sequence[Ids | None] | None) -> list[Ids]:
         """Each text's token ids without special ones, as many as the model takes."""
@@ -86,27 +66,6 @@ class LocalModel:
         missing = [text for text, ids in zip(texts, given, strict=True) if ids is None]
         found = iter(self.tokenizer.first_ids(missing, longest))
         return [next(found) if ids is None else ids[:longest] for ids in given]
-
-    def _start(self, ids: Sequence[Ids]) -> Any:
-        """Set a request running on a batch of texts of like length."""
-        lengths = np.array([len(row) + self.info.special_tokens for row in ids], dtype=np.int32)
-        padded = np.full((len(ids), padded_length(int(lengths.max()))), self._pad, dtype=np.int32)
-        padded[:, 0] = self._cls
-        for at, row in enumerate(ids):
-            padded[at, 1 : len(row) + 1] = row
-            padded[at, len(row) + 1] = self._sep
-        try:
-            request = self._idle.get_nowait()
-        except Empty:
-            request = self._compiled.create_infer_request()
-        request.start_async({"ids": padded, "lengths": lengths}, share_inputs=True)
-        return request
-
-    def _finish(self, request: Any, rows: list[int], vectors: Vectors) -> None:
-        """Wait for a request, put its answer into `vectors[rows]`, and keep it for the next batch."""
-        request.wait()
-        vectors[rows] = request.get_output_tensor().data
-        self._idle.put(request)
 
 
 class WordPieceTokenizer:
@@ -202,17 +161,6 @@ def _info(uri: str, facts: Mapping[str, Any], folder: Path) -> ModelInfo:
         licence=facts["licence"],
         description=facts["description"],
     )
-
-
-def _settings(threads: int, streams: int) -> dict[str, Any]:
-    return {
-        "NUM_STREAMS": streams,
-        "INFERENCE_NUM_THREADS": threads,
-        # Some processors would compute in bfloat16 by themselves; then vectors would depend on the machine.
-        "INFERENCE_PRECISION_HINT": "f32",
-        # Two processes that pin their threads may pin them to the same processor.
-        "ENABLE_CPU_PINNING": False,
-    }
 
 
 def _processors() -> int:

@@ -43,8 +43,8 @@ TEXTS_IN_MEMORY = 4096  # more texts of one batch than this are stored as they c
 KEYS_PER_READ = 64
 # A batch should take the model about this long: short enough that little is lost when something dies and that progress
 # shows, long enough that the transactions around it cost nothing beside it.
-BATCH_S_MIN, BATCH_S_MAX = 0.5, 2.0
-BATCH_DOCUMENTS_FIRST = 128
+BATCH_S_MIN, BATCH_S_MAX = 0.8, 3.2
+BATCH_DOCUMENTS_FIRST = 256
 COLLECT_AFTER = 100_000  # objects
 LOCAL_CALLS = 1  # it uses every core; the next batch waits ready meanwhile
 FINISH_S = 1.0  # an early end waits so long for answers that are on their way
