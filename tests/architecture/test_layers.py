@@ -33,7 +33,7 @@ NEIGHBOURS = {
 }
 # Third-party packages, and the only places that import them.
 HOMES = {
-    "openvino": ["models/local.py"],
+    "openvino": ["models/engine.py"],
     "tokenizers": ["models/local.py"],
     "faiss": ["searching/scan.py"],
     "pyarrow": ["importing/parquet.py"],
