@@ -177,6 +177,7 @@ def test_what_was_embedded_before_an_outage_is_not_embedded_again(
 ) -> None:
     """Promise 4: what the provider answered before it went away is paid for, and kept."""
     monkeypatch.setattr("lockstep.syncing.worker.RETRY_S", 0.0)
+    monkeypatch.setattr("lockstep.models.isolate.TEXTS_PER_CALL", 64)
     fill(1000)
     asked: list[str] = []
 
@@ -188,7 +189,7 @@ def test_what_was_embedded_before_an_outage_is_not_embedded_again(
 
     model = GoesAway(lambda call: ProviderUnavailable("gone") if call > calls else None)
     with lockstep.open(path, models={"test:model": model}) as db:
-        db.add_task("task", "t", ["name"], model="test:model")
+        db.add_task("task", "t", ["name"], model="test:model", batch_documents=150)
         assert db.sync().outages
         model.fails = lambda _: None
         assert db.sync().complete
