@@ -36,9 +36,9 @@ class SpecialIds:
 class Engine:
     """A graph from token ids to vectors, compiled twice, each way when it is first needed.
 
-    Many texts go through as many streams as there are threads, none of which waits for another: 5 % more texts a second
-    than with wider streams, and 10 % more while another program takes a part of a processor. Few texts go through
-    streams of two threads, and do not queue behind many. Safe to call from several threads.
+    Many texts go through as many streams as there are threads, none of which waits for another: some 5 % more texts a
+    second than with streams of two threads. Few texts go through those, since a query then takes half as long, and do
+    not queue behind many. Safe to call from several threads.
     """
 
     def __init__(self, graph: Path, special: SpecialIds, dimensions: int, threads: int) -> None:
