@@ -61,8 +61,10 @@ def test_vectors_are_unit_float32_rows(vectors: npt.NDArray[np.float32]) -> None
 def test_order_is_kept_and_batches_do_not_matter(model: LocalModel, vectors: npt.NDArray[np.float32]) -> None:
     """A text's vector depends on the text alone: not on its place, its batch-mates or its padding."""
     alone = np.vstack([model.embed([text], "document") for text in TEXTS])
+    as_query = np.vstack([model.embed([text], "query") for text in TEXTS])  # in streams of their own
     backwards = model.embed(TEXTS[::-1] * 2, "document")[: len(TEXTS)][::-1]
     assert cosines(vectors, alone).min() > 0.9999
+    assert cosines(vectors, as_query).min() > 0.9999
     assert cosines(vectors, backwards).min() > 0.9999
 
 

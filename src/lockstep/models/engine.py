@@ -19,6 +19,7 @@ from lockstep.types import Vectors
 
 BATCH_TOKENS = 2048  # from here on larger batches are no faster, and their activations leave the processor's cache
 MANY_TEXTS = 32
+SPECIAL_TOKENS = 2  # around every text: one before, one after
 STREAM_THREADS = 2  # of a stream that answers few texts: a second thread halves the time of a query
 
 Ids = npt.NDArray[np.int32]
@@ -77,7 +78,7 @@ class Engine:
         return self._few
 
     def _compile(self, streams: int) -> _Compiled:
-        compiled = openvino.Core().compile_model(self._graph, "CPU", settings(self._threads, streams))
+        compiled = openvino.Core().compile_model(self._graph, "CPU", _settings(self._threads, streams))
         return _Compiled(compiled, self._special, self._dimensions, in_flight_max=streams + 1)
 
 
@@ -94,7 +95,7 @@ class _Compiled:
     def run(self, ids: Sequence[Ids]) -> Vectors:
         vectors = np.empty((len(ids), self._dimensions), dtype=np.float32)
         in_flight: deque[tuple[Any, list[int]]] = deque()
-        for rows in pack([len(row) + 2 for row in ids], BATCH_TOKENS):
+        for rows in pack([len(row) + SPECIAL_TOKENS for row in ids], BATCH_TOKENS):
             if len(in_flight) == self._in_flight_max:
                 self._finish(*in_flight.popleft(), vectors)
             in_flight.append((self._start([ids[row] for row in rows]), rows))
@@ -104,7 +105,7 @@ class _Compiled:
 
     def _start(self, ids: Sequence[Ids]) -> Any:
         """Set a request running on a batch of texts of like length."""
-        lengths = np.array([len(row) + 2 for row in ids], dtype=np.int32)
+        lengths = np.array([len(row) + SPECIAL_TOKENS for row in ids], dtype=np.int32)
         padded = np.full((len(ids), padded_length(int(lengths.max()))), self._special.pad, dtype=np.int32)
         padded[:, 0] = self._special.cls
         for at, row in enumerate(ids):
@@ -124,7 +125,7 @@ class _Compiled:
         self._idle.put(request)
 
 
-def settings(threads: int, streams: int) -> dict[str, Any]:
+def _settings(threads: int, streams: int) -> dict[str, Any]:
     """OpenVINO's settings: nothing is left to what it guesses of the machine."""
     return {
         "NUM_STREAMS": streams,

@@ -15,7 +15,7 @@ import tokenizers
 
 from lockstep.errors import UnknownName
 from lockstep.models.batching import segments, spans
-from lockstep.models.engine import Engine, Ids, SpecialIds
+from lockstep.models.engine import SPECIAL_TOKENS, Engine, Ids, SpecialIds
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind, ModelInfo, Tokens, Vectors
 
@@ -155,7 +155,7 @@ def _info(uri: str, facts: Mapping[str, Any], folder: Path) -> ModelInfo:
         uri=uri,
         dimensions=facts["dimensions"],
         max_tokens=facts["max_tokens"],
-        special_tokens=2,
+        special_tokens=SPECIAL_TOKENS,
         languages=tuple(facts["languages"]),
         size_bytes=(folder / "model.bin").stat().st_size,
         licence=facts["licence"],
