@@ -14,50 +14,55 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
+from lockstep.accounts import Accounts, ConnectionTest
 from lockstep.chunking import Chunking, chunk_texts
 from lockstep.collection import Collection
 from lockstep.errors import (
     ConfigError,
     LockstepError,
-    ProviderUnavailable,
     QueryError,
-    SourceError,
-    StoreError,
+    TextTooLong,
     UnknownName,
 )
 from lockstep.extracting.values import clean
-from lockstep.models import open_model
-from lockstep.models.base import Model, Provider, checked_texts
-from lockstep.models.isolate import Stopped
+from lockstep.follower import Follower, Limits
+from lockstep.models import Registered
+from lockstep.models.base import Model, checked_texts
+from lockstep.models.remote.connection import Connection as ModelConnection
+from lockstep.models.remote.remote_model import RemoteModel
 from lockstep.recipe import DEFAULT_MODEL, Task, recipe_identity
 from lockstep.searching.filters import Where
 from lockstep.searching.index import BitIndex
 from lockstep.searching.search import Query, Target, check_query, search, vectors_like
 from lockstep.storage import collections, embeddings, failures, vectors
 from lockstep.storage import tasks as task_store
+from lockstep.storage import usage as ledger
 from lockstep.storage.base import Dialect, Source
 from lockstep.storage.changes import enqueue
-from lockstep.storage.migrations import check_schema, create_schema, database_identity, has_schema
+from lockstep.storage.migrations import (
+    check_schema,
+    create_schema,
+    database_identity,
+    has_schema,
+    is_outdated,
+    upgrade_schema,
+)
 from lockstep.storage.sources import SourceReader
 from lockstep.storage.sqlite import SQLite
 from lockstep.storage.tasks import StoredTask
+from lockstep.storage.usage import UsageRow
 from lockstep.syncing.cached import embed_cached
 from lockstep.syncing.check import Problem, check_task
 from lockstep.syncing.fields import check_fields, columns_of, path_in
-from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job
-from lockstep.syncing.prune import prune_if_due
-from lockstep.syncing.stats import Progress, SyncReport, SyncStats
+from lockstep.syncing.stats import Progress, SyncReport
 from lockstep.syncing.status import TaskStatus, task_status
-from lockstep.syncing.worker import TaskWorker, is_idle
 from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Text, Truncate, Vectors
 from lockstep.vectors.similarity import normalise
 
 MODES = ("vector",)
 QUERY_LENGTH_MAX = 1_000_000
-WATCH_POLL_S = 0.1
 EMBEDDINGS_PAGE = 1000
-RETRY_OUTAGE_S = 15.0  # between two tries of `watch` while a model cannot be reached
 
 
 class Database:
@@ -67,14 +72,15 @@ class Database:
     """
 
     def __init__(
-        self, location: str | Path, *, create: bool = True, models: Mapping[str, Provider] | None = None
+        self, location: str | Path, *, create: bool = True, models: Mapping[str, Registered] | None = None
     ) -> None:
         """Open a database.
 
         Args:
             location: path of an SQLite file.
             create: make the file when it is not there.
-            models: providers of your own, by the URI that tasks name them with.
+            models: providers or functions of your own, by the URI that tasks name them with; a function takes a list of
+                texts and returns their vectors.
 
         Raises:
             SourceUnavailable: the file, or its folder, is not there.
@@ -86,8 +92,7 @@ class Database:
                 f'Databases of the kind "{scheme}" are not supported yet.', "Give the path of an SQLite file."
             )
         self._dialect: Dialect = SQLite(Path(location), create=create)
-        self._registered = dict(models or {})
-        self._models: dict[str, Model] = {}
+        self._accounts = Accounts(self._dialect, models or {})
         self._indexes: dict[int, BitIndex] = {}
         self._lock = threading.RLock()
         try:
@@ -95,6 +100,10 @@ class Database:
                 self._has_schema = has_schema(connection)
                 if self._has_schema:
                     check_schema(connection, self._dialect.location)
+                    outdated = is_outdated(connection)
+            if self._has_schema and outdated:
+                upgrade_schema(self._dialect)
+            self._accounts.has_schema = self._has_schema
         except LockstepError:
             self.close()
             raise
@@ -109,6 +118,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        self._accounts.close()
         self._dialect.engine.dispose()
 
     @property
@@ -207,12 +217,65 @@ class Database:
         with self._dialect.begin(write=True) as connection:
             task_store.remove_task(connection, self._dialect, stored)
 
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def add_connection(
+        self,
+        name: str,
+        kind: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        replace: bool = False,
+        **settings: Any,
+    ) -> ModelConnection:
+        """Name an account at a service; models of it are `name:model`, shared by tasks.
+
+        Args:
+            name: lower-case letters, digits, dashes and dots.
+            kind: `openai`, `azure`, `voyage`, …; see `lockstep connection kinds`.
+            base_url: where it is; the kind's own address when not given.
+            api_key: where its key lies: `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`; never the key itself.
+            replace: put it in place of the one that has this name.
+            **settings: limits and what the kind needs; see `lockstep.Connection`.
+
+        Raises:
+            ConfigError: a setting is not allowed, or there is one of this name.
+        """
+        made = ModelConnection.create(name, kind, base_url=base_url, api_key=api_key, **settings)
+        self._ensure_schema()
+        self._accounts.add(made, replace=replace)
+        return made
+
+    def connections(self) -> list[ModelConnection]:
+        """The connections that were added, by name; beside them every kind has a default one of its own name."""
+        self._accounts.has_schema = self._schema_is_there()
+        return self._accounts.connections()
+
+    def remove_connection(self, name: str) -> None:
+        """Forget a connection that no task uses."""
+        self._accounts.has_schema = self._schema_is_there()
+        self._accounts.remove(name, [task.name for task in self.tasks() if task.model.startswith(f"{name}:")])
+
+    def test_connection(self, name: str, model: str | None = None) -> ConnectionTest:
+        """Embed two samples through a connection: dimensions, latency, limits; an error says what is wrong."""
+        self._accounts.has_schema = self._schema_is_there()
+        return self._accounts.test(name, model)
+
+    def usage(self, task: str | None = None) -> list[UsageRow]:
+        """What providers were asked and what it cost, by day, task, model and purpose; the latest day first."""
+        if not self._schema_is_there():
+            return []
+        with self._dialect.begin(write=False) as connection:
+            return ledger.listed(connection, task)
+
     # --- syncing ---------------------------------------------------------------------------------------------------
 
     def sync(
         self,
         task: str | None = None,
         *,
+        max_cost: float | None = None,
         max_documents: int | None = None,
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
@@ -221,17 +284,15 @@ class Database:
 
         Args:
             task: one task; all that are not paused when not given.
+            max_cost: stop before more than so many US dollars are spent; the rest waits.
             max_documents: stop after so many documents; the rest waits.
             progress: told how far it has come, after every batch.
             stop: set it from another thread to end early, with nothing lost.
 
         Returns:
-            What was done. A task whose model cannot be reached is listed in `outages`, and its changes wait.
+            What was done. A task whose model cannot be reached, refuses its key, or may cost no more, is listed in
+            `outages`, and its changes wait.
         """
-        started = time.perf_counter()
-        stop = stop or threading.Event()
-        stats: dict[str, SyncStats] = {}
-        outages: dict[str, str] = {}
         chosen = [self._stored(task)] if task is not None else [s for s in self._stored_tasks() if s.enabled]
         for stored in chosen:
             if not stored.enabled:
@@ -239,15 +300,7 @@ class Database:
                     f'Task "{stored.name}" is paused.',
                     f"Resume it first: lockstep task resume {self.location} {stored.name}",
                 )
-            left = None if max_documents is None else max_documents - sum(s.documents for s in stats.values())
-            stats[stored.name], problem = self._sync_task(stored, progress, stop, left)
-            if problem:
-                outages[stored.name] = problem
-            if stop.is_set():
-                break
-        if chosen and not stop.is_set():
-            prune_if_due(self._dialect, max(load_task(stored).cache_days for stored in chosen), time.time())
-        return SyncReport(stats, outages, time.perf_counter() - started)
+        return self._follower().sync(chosen, Limits(max_documents, max_cost), progress, stop or threading.Event())
 
     def watch(
         self,
@@ -265,22 +318,10 @@ class Database:
             progress: as in `sync`.
             report: told of every sync that found something to do or could not.
         """
-        with self._dialect.connect() as connection:
-            while not stop.is_set():
-                # Read before the sync: what is written while it ends must count as news.
-                version = self._data_version(connection)
-                done = self.sync(task, progress=progress, stop=stop)
-                if report and (done.documents or done.outages):
-                    report(done)
-                if done.documents and not done.outages:
-                    continue
-                deadline = float("inf")
-                if done.outages:
-                    # Its own notes of the outage are no news; whatever else was written waits for the next try.
-                    version, deadline = self._data_version(connection), time.monotonic() + RETRY_OUTAGE_S
-                while not stop.wait(WATCH_POLL_S) and time.monotonic() < deadline:
-                    if self._data_version(connection) != version:
-                        break
+        def choose() -> list[StoredTask]:
+            return [self._stored(task)] if task is not None else [s for s in self._stored_tasks() if s.enabled]
+
+        self._follower().watch(choose, progress, report, stop)
 
     # --- searching -------------------------------------------------------------------------------------------------
 
@@ -445,58 +486,8 @@ class Database:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _sync_task(
-        self,
-        stored: StoredTask,
-        progress: Callable[[Progress], None] | None,
-        stop: threading.Event,
-        max_documents: int | None,
-    ) -> tuple[SyncStats, str | None]:
-        """(what was done, why it stopped early)."""
-        try:
-            self._follow(stored)
-            if self._is_idle(stored):
-                return SyncStats(), None
-            job = self._job(stored)
-        except (SourceError, ConfigError, ProviderUnavailable) as exc:
-            # A table, a column or a model that is gone holds up no other task.
-            return SyncStats(), str(exc)
-        with self._dialect.connect() as connection, Heartbeat(self._dialect) as heartbeat:
-            worker = TaskWorker(job, connection, heartbeat, stopping=stop.wait)
-            problem: str | None = None
-            try:
-                worker.run(progress, max_documents)
-            except Stopped:
-                return worker.stats, None
-            except ProviderUnavailable as exc:
-                problem = str(exc)
-            except StoreError:
-                if any(task.recipe_id == stored.recipe_id for task in self._stored_tasks()):
-                    raise
-                return worker.stats, None  # the task was removed meanwhile: there is nothing more to do for it
-        if problem != stored.outage:
-            with self._dialect.begin(write=True) as connection:
-                task_store.update_task(connection, stored.name, outage=problem)
-        return worker.stats, problem
-
-    def _data_version(self, connection: Connection) -> int:
-        with self._dialect.begin(write=False, on=connection):
-            return self._dialect.data_version(connection)
-
-    def _is_idle(self, stored: StoredTask) -> bool:
-        with self._dialect.begin(write=False) as connection:
-            return stored.outage is None and is_idle(connection, stored.recipe_id)
-
-    def _follow(self, stored: StoredTask) -> None:
-        """Put triggers in place that were lost with their table (dropped and made again), and look at all rows."""
-        task = load_task(stored)
-        with self._dialect.begin(write=False) as connection:
-            source = self._describe(connection, task.source)
-            columns = columns_of(source, task)
-            if self._dialect.captured(connection, source, stored.recipe_id, columns):
-                return
-        with self._dialect.begin(write=True) as connection:
-            task_store.restart_backfill(connection, self._dialect, source, stored.recipe_id, list(columns))
+    def _follower(self) -> Follower:
+        return Follower(self._dialect, _Tasks(self))
 
     def _job(self, stored: StoredTask) -> Job:
         task = load_task(stored)
@@ -556,11 +547,20 @@ class Database:
         task = load_task(stored)
         model = self._model_of(stored, download=False)
         whole = [Text("query", text) for text in texts]
-        pieces = chunk_texts(whole, Chunking(), model.text_tokens_max("query"), model.tokenizer)
-        texts = [chunk.text for chunks in pieces for chunk in chunks]
-        if model.info.local:
-            return model.embed_queries(texts)
-        return embed_cached(self._dialect, model, texts, "query", task.query_cache_days)
+        limit = model.text_tokens_max("query")
+        while True:
+            pieces = chunk_texts(whole, Chunking(), limit, model.tokenizer)
+            texts = [chunk.text for chunks in pieces for chunk in chunks]
+            if model.info.local:
+                return model.embed_queries(texts)
+            try:
+                return embed_cached(self._dialect, model, texts, "query", task.query_cache_days, task=task.name)
+            except TextTooLong:
+                # Its tokens were only estimated; its provider counts more.
+                longest = max(len(ids) for ids in model.tokenizer.ids(texts))
+                if longest < 2:
+                    raise
+                limit = longest // 2
 
     def _dimensions(self, connection: Connection, stored: StoredTask) -> int:
         return vectors.dimensions_of(connection, stored.model_id)
@@ -577,7 +577,10 @@ class Database:
     def _enable(self, name: str, *, enabled: bool) -> None:
         self._stored(name)
         with self._dialect.begin(write=True) as connection:
-            task_store.update_task(connection, name, enabled=enabled)
+            # Whoever resumes a task has mended what it waited for.
+            task_store.update_task(
+                connection, name, enabled=enabled, outage=None, outage_kind=None, outage_until=None
+            )
 
     def _stored_tasks(self) -> list[StoredTask]:
         if not self._schema_is_there():
@@ -593,10 +596,8 @@ class Database:
         raise UnknownName("task", name, [stored.name for stored in found])
 
     def _model(self, uri: str, *, download: bool = True) -> Model:
-        with self._lock:
-            if uri not in self._models:
-                self._models[uri] = open_model(uri, self._registered, download=download)
-            return self._models[uri]
+        self._accounts.has_schema = self._schema_is_there()
+        return self._accounts.model(uri, download=download)
 
     def _model_of(self, stored: StoredTask, *, download: bool) -> Model:
         """A task's model, as long as it is the one that made the task's vectors.
@@ -607,11 +608,14 @@ class Database:
         model = self._model(load_task(stored).model, download=download)
         with self._dialect.begin(write=False) as connection:
             known = vectors.identity_of(connection, stored.model_id)
+            dimensions = vectors.dimensions_of(connection, stored.model_id)
         if known != model.identity:
             raise ConfigError(
                 f'The vectors of task "{stored.name}" were made by {known}, and its model is now {model.identity}.',
                 "Bring that model back, or remove the task and add it again.",
             )
+        if isinstance(model.provider, RemoteModel):
+            model.provider.expect(dimensions)
         return model
 
     def _schema_is_there(self) -> bool:
@@ -625,6 +629,17 @@ class Database:
         if not self._schema_is_there():
             create_schema(self._dialect)
             self._has_schema = True
+        self._accounts.has_schema = True
+
+
+class _Tasks:
+    """The tasks of a database, as the follower sees them."""
+
+    def __init__(self, database: Database) -> None:
+        self.stored = database._stored_tasks
+        self.task = load_task
+        self.job = database._job
+        self.describe = database._describe
 
 
 def load_task(stored: StoredTask) -> Task:

@@ -12,8 +12,10 @@ LockstepError                 carries .hint, one sentence that says what to do
 │   ├── ProviderUnavailable   timeout, connection, 5xx: wait and retry
 │   ├── RateLimited           wait retry_after_s and retry
 │   ├── ProviderRejected      the request is wrong: never retried
+│   │   ├── AccessRefused     key, account, model or certificate: until a person acts, every request fails
 │   │   ├── TextTooLong       more tokens than the model takes; carries text, tokens, limit
 │   │   └── ImageUnreadable   no image, damaged, or too large
+│   ├── BudgetSpent           a cap on cost was reached; carries until
 │   └── BadEmbedding          wrong count, wrong dimensions, NaN, infinite or zero vectors
 ├── StoreError
 │   ├── StoreLocked           another program holds the database; wait and retry
@@ -136,25 +138,49 @@ class ProviderRejected(ProviderError):
     """The model refuses the request as it is; repeating it does not help."""
 
 
+class AccessRefused(ProviderRejected):
+    """The provider refuses whatever it is asked: its key, account, model, address or certificate is not right."""
+
+
 class TextTooLong(ProviderRejected):
     """A text has more tokens than the model takes.
 
     Args:
+        message: what happened.
+        hint: what to do about it.
         text: its place among the texts that were given.
-        tokens: how many it has, the model's special ones and its prompt not counted.
-        limit: how many it may have.
+        tokens: how many it has, the model's special ones and its prompt not counted; None where a provider only says
+            that they are too many.
+        limit: how many it may have; None likewise.
         model: URI of the model.
     """
 
-    def __init__(self, text: int, tokens: int, limit: int, model: str) -> None:
-        super().__init__(
-            f'Text {text} has {tokens} tokens, and model "{model}" takes {limit}.',
-            f'Cut it into chunks, as a task does, or give truncate="end" to drop its last {tokens - limit} tokens.',
-            model=model,
-        )
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        text: int = 0,
+        tokens: int | None = None,
+        limit: int | None = None,
+        model: str = "",
+    ) -> None:
+        super().__init__(message, hint, model=model)
         self.text = text
         self.tokens = tokens
         self.limit = limit
+
+    @classmethod
+    def counted(cls, text: int, tokens: int, limit: int, model: str) -> TextTooLong:
+        """The error for a text whose tokens were counted here."""
+        return cls(
+            f'Text {text} has {tokens} tokens, and model "{model}" takes {limit}.',
+            f'Cut it into chunks, as a task does, or give truncate="end" to drop its last {tokens - limit} tokens.',
+            text=text,
+            tokens=tokens,
+            limit=limit,
+            model=model,
+        )
 
 
 class ImageUnreadable(ProviderRejected):
@@ -176,6 +202,17 @@ class TextsCut(UserWarning):
             f"{count} of them from text {first}."
         )
         self.tokens = tokens
+
+
+class BudgetSpent(ProviderError):
+    """More would cost more than is allowed; nothing more was sent.
+
+    `until` is when the cap is over by itself, in seconds since 1970; None when it is not.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, until: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.until = until
 
 
 class BadEmbedding(ProviderError):

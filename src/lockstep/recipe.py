@@ -41,6 +41,8 @@ class Task:
     """Most documents claimed, embedded and stored at a time; fewer while the model is slow."""
     concurrency: int = 4
     """Batches on their way to the model at once."""
+    max_cost_per_day: float | None = None
+    """US dollars that syncing may cost on one day (UTC); None for any."""
     enabled: bool = True
     """A disabled task is paused: it does not sync and cannot be searched."""
 
@@ -64,6 +66,10 @@ class Task:
             value = getattr(self, setting)
             if not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"{setting} is {value!r}; it must be a whole number from {low} to {high}.")
+
+        cap = self.max_cost_per_day
+        if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 <= cap < 1e9):
+            raise ConfigError(f"max_cost_per_day is {cap!r}; it must be US dollars, 0 or more.")
 
     @classmethod
     def create(cls, name: str, *, source: str, fields: Sequence[str] | str, **settings: Any) -> Task:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -126,10 +126,12 @@ class ModelInfo:
     """Put before every document; no part of the text that is stored."""
     query_prompt: str = ""
     """The same for queries."""
+    kinds_differ: bool = False
+    """Whether the provider is told which of the two a text is, and gives them different vectors."""
     retrieval: Retrieval | None = None
     """How well it finds, where its authors say so."""
-    price_per_million_tokens: float = 0.0
-    """US dollars; 0 for what runs here."""
+    price_per_million_tokens: float | None = 0.0
+    """US dollars; 0 for what runs here, None where it is not known."""
     local: bool = True
     """Runs on this machine: asking it again costs time, not money."""
     description: str = ""
@@ -180,3 +182,21 @@ class DocumentError:
     attempts: int
     at: float
     """Seconds since 1970, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a provider was asked, and what it counted; added up with `+`."""
+
+    requests: int = 0
+    """That were answered with vectors, and so are paid for."""
+    retries: int = 0
+    """Requests that were sent again: the provider was away, or at its limit."""
+    limited: int = 0
+    """Of these, those that the provider's limits refused (429)."""
+    texts: int = 0
+    tokens: int = 0
+    """As the provider counts them; estimated where it does not say."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)})

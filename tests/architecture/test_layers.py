@@ -20,6 +20,7 @@ FLOORS = [
     {"__main__"},
     {"app"},
     {"database", "collection", "evaluate"},
+    {"accounts", "follower"},
     {"syncing", "searching"},
     {"recipe"},
     {"storage", "models", "chunking", "extracting", "importing", "vectors", "testing"},
@@ -39,7 +40,7 @@ HOMES = {
     "transformers": ["models/local/by_torch/"],
     "sentence_transformers": ["models/local/by_torch/"],
     "huggingface_hub": ["models/hub/"],
-    "httpx": ["models/hub/"],
+    "httpx": ["models/hub/", "models/remote/http.py"],
     "safetensors": ["models/local/folder.py", "models/local/by_torch/"],
     "PIL": ["models/images.py"],
     "faiss": ["searching/scan.py"],
@@ -47,7 +48,7 @@ HOMES = {
     "typer": ["app/"],
     "click": ["app/"],
     "rich": ["app/"],
-    "sqlalchemy": ["storage/", "syncing/", "searching/", "database.py"],
+    "sqlalchemy": ["storage/", "syncing/", "searching/", "database.py", "follower.py"],
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol, runtime_checkable
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lockstep.errors import BadEmbedding, ConfigError, QueryError, TextsCut, TextTooLong
+from lockstep.models.outcome import Embedded
 from lockstep.models.images import ImageSource, read_image
 from lockstep.types import Chunk, Ids, Kind, ModelInfo, Tokenizer, Truncate, Vectors
 
@@ -50,6 +51,31 @@ class Provider(Protocol):
 
         Returns:
             float32, shape (len(texts), dimensions).
+        """
+        ...
+
+
+@runtime_checkable
+class JobProvider(Provider, Protocol):
+    """A provider that looks after its own requests: packs them, keeps several in flight, retries, isolates errors."""
+
+    def embed_each(
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        tokens: Sequence[Ids | None] | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> Embedded:
+        """Embed all that can be embedded.
+
+        Args:
+            texts: any number, their prompt before them.
+            kind: whether they are documents or queries.
+            tokens: as in `embed`.
+            wait: waits so many seconds, and returns True when the work should stop; called from several threads.
+
+        Returns:
+            Vectors that were checked, errors by position, what interrupted it, and what it took.
         """
         ...
 
@@ -134,6 +160,23 @@ class Model:
         """
         return self._embed(texts, "document", truncate, tokens)
 
+    def embed_each(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        wait: Callable[[float], bool] | None = None,
+        tokens: Sequence[Ids | None] | None = None,
+    ) -> Embedded:
+        """Embed all texts that can be embedded, by a provider that looks after its own requests (`JobProvider`)."""
+        assert isinstance(self.provider, JobProvider)
+        texts = checked_texts(texts)
+        if not texts:
+            return Embedded.of([])
+        if prompt := prompt_of(self.info, kind):
+            texts, tokens = [prompt + text for text in texts], None
+        return self.provider.embed_each(texts, kind, tokens, wait)
+
     def embed_chunks(self, chunks: Sequence[Chunk]) -> Vectors:
         """Embed what the chunker made, all of it texts or all of it images; else as `embed_documents`."""
         images = [chunk.image for chunk in chunks if chunk.image is not None]
@@ -169,7 +212,9 @@ class Model:
         numbered = enumerate(images)
         while group := [read_image(image, f"Image {at}") for at, image in islice(numbered, IMAGES_PER_CALL)]:
             first = sum(map(len, parts))
-            parts.append(self._checked(self.provider.embed_images(group, first), len(group), "image", first))
+            expected = (len(group), self.info.dimensions)
+            found = self.provider.embed_images(group, first)
+            parts.append(checked_vectors(found, expected, self.uri, what="image", first=first))
         return np.concatenate(parts)
 
     def similarity(self, a: Vectors, b: Vectors) -> npt.NDArray[np.float32]:
@@ -208,7 +253,9 @@ class Model:
             texts, tokens = [prompt + text for text in texts], None
         if self.tokenizer.exact:
             tokens = self._fitting(texts, tokens, prompt, truncate)
-        return self._checked(self.provider.embed(texts, kind, tokens), len(texts), "text", 0)
+        return checked_vectors(
+            self.provider.embed(texts, kind, tokens), (len(texts), self.info.dimensions), self.uri
+        )
 
     def _fitting(
         self, texts: Sequence[str], tokens: Sequence[Ids | None] | None, prompt: str, truncate: Truncate
@@ -229,30 +276,10 @@ class Model:
         if cut and truncate == "error":
             before = len(self.tokenizer.ids([prompt])[0])
             at, over = next(iter(cut.items()))
-            raise TextTooLong(at, limit + over - before, limit - before, self.uri)
+            raise TextTooLong.counted(at, limit + over - before, limit - before, self.uri)
         if cut:
             warnings.warn(TextsCut(cut, self.uri), stacklevel=4)
         return fitting
-
-    def _checked(self, vectors: Vectors, count: int, what: str, first: int) -> Vectors:
-        expected = (count, self.info.dimensions)
-        if vectors.shape != expected:
-            raise BadEmbedding(
-                f'Model "{self.uri}" returned vectors of shape {vectors.shape}, expected {expected}.', model=self.uri
-            )
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        # One pass over the data finds all three faults: NaN and infinity survive the sum of squares, zero is zero.
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
-        if len(bad):
-            raise BadEmbedding(
-                f'Model "{self.uri}" returned {len(bad)} vector(s) with NaN, infinity or zero length, '
-                f"the first for {what} {first + bad[0]} of {first + count}.",
-                rows=tuple(int(row) for row in bad),
-                vectors=vectors,
-                model=self.uri,
-            )
-        return vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,3 +319,37 @@ def checked_texts(texts: Sequence[str]) -> Sequence[str]:
         if not isinstance(text, str):
             raise ConfigError(f"Text {at} is of type {type(text).__name__}, not a text.")
     return texts
+
+
+def checked_vectors(
+    vectors: Vectors, expected: tuple[int, int], uri: str, *, what: str = "text", first: int = 0
+) -> Vectors:
+    """The vectors as float32 in C order, unless they must not be used.
+
+    Args:
+        vectors: as a provider gave them.
+        expected: (number of texts, dimensions).
+        uri: of the model, for messages.
+        what: each vector is of, for messages.
+        first: the number of the first of these.
+
+    Raises:
+        BadEmbedding: the shape is another, or a vector has NaN, infinity or zero length.
+    """
+    if vectors.shape != expected:
+        raise BadEmbedding(
+            f'Model "{uri}" returned vectors of shape {vectors.shape}, expected {expected}.', model=uri
+        )
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    # One pass over the data finds all three faults: NaN and infinity survive the sum of squares, zero is zero.
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+    if len(bad):
+        raise BadEmbedding(
+            f'Model "{uri}" returned {len(bad)} vector(s) with NaN, infinity or zero length, '
+            f"the first for {what} {first + bad[0]} of {first + expected[0]}.",
+            rows=tuple(int(row) for row in bad),
+            vectors=vectors,
+            model=uri,
+        )
+    return vectors

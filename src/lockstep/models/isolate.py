@@ -4,57 +4,68 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from lockstep.errors import BadEmbedding, ProviderRejected, ProviderUnavailable, RateLimited
-from lockstep.models.base import IMAGES_PER_CALL, Model
-from lockstep.types import Chunk, Vectors
+from lockstep.errors import (
+    AccessRefused,
+    BadEmbedding,
+    LockstepError,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    RateLimited,
+    TextTooLong,
+)
+from lockstep.models.base import IMAGES_PER_CALL, JobProvider, Model
+from lockstep.models.outcome import INTERRUPTIONS, Embedded, Stopped
+from lockstep.types import Chunk, Usage, Vectors
 
 TRIES = 5
+TRIES_LIMITED = 20  # of a request that only comes at a bad time
 WAIT_S_MAX = 60.0
 TEXTS_PER_CALL = 1024  # a batch in one call, mostly; between two calls a stop is noticed
 
 
-class Stopped(Exception):
-    """Somebody asked to stop; nothing is wrong."""
-
-
-class Embedded(NamedTuple):
-    """What came of a list of chunks."""
-
-    vectors: Vectors
-    """float32, shape (n, dimensions) for the first n chunks, all of them unless it was interrupted; rows of failed ones
-    are zero."""
-    errors: dict[int, str]
-    """Position of each chunk that could not be embedded, and why."""
-    interruption: Exception | None = None
-    """Why it ended before the last chunk: ProviderUnavailable after `TRIES` tries, or Stopped."""
-
-
+@dataclass(frozen=True, slots=True)
 class Patience:
     """Tries again while a provider is away: exponential backoff with jitter, or as long as the provider says."""
 
-    def __init__(self, wait: Callable[[float], bool], retry_s: float) -> None:
-        self._wait = wait
-        self._retry_s = retry_s
+    wait: Callable[[float], bool]
+    """Waits so many seconds, and returns True when the work should stop."""
+    retry_s: float
+    """Before the second try; doubles from try to try."""
+    tries: int = TRIES
+    tries_limited: int = TRIES
 
-    def embed(self, model: Model, chunks: Sequence[Chunk]) -> Vectors:
-        """Embed; an outage that outlasts `TRIES` tries is raised."""
-        for attempt in range(TRIES - 1):
+    def call(self, ask: Callable[[], Vectors]) -> Vectors:
+        """What `ask` returns, once it does; an outage that outlasts all tries is raised, as is every other error.
+
+        Raises:
+            Stopped: `wait` said so.
+        """
+        for attempt in range(max(self.tries, self.tries_limited)):
             try:
-                return model.embed_chunks(chunks)
+                return ask()
+            except BadEmbedding as exc:
+                # An answer to another question, or half of one: once is an accident.
+                if exc.vectors is not None or attempt:
+                    raise
             except ProviderUnavailable as exc:
-                if self._wait(self._delay_s(exc, attempt)):
+                is_limit = isinstance(exc, RateLimited)
+                if attempt + 1 >= (self.tries_limited if is_limit else self.tries):
+                    raise
+                if self.wait(self._delay_s(exc, attempt)):
                     raise Stopped from exc
-        return model.embed_chunks(chunks)
+        raise AssertionError("the last try returns or raises")
 
     def _delay_s(self, exc: ProviderUnavailable, attempt: int) -> float:
         if isinstance(exc, RateLimited):
             return min(exc.retry_after_s, WAIT_S_MAX)
-        backoff: float = self._retry_s * 2**attempt
+        backoff: float = self.retry_s * 2**attempt
         return min(backoff, WAIT_S_MAX) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter needs no secrecy
 
 
@@ -62,56 +73,120 @@ def embed_all(model: Model, chunks: Sequence[Chunk], *, wait: Callable[[float], 
     """Embed chunks; an error that one text causes costs the others nothing, and what was paid for is never thrown away.
 
     Args:
-        model: asked in calls of at most `TEXTS_PER_CALL` texts or `IMAGES_PER_CALL` images.
+        model: asked in calls of at most `TEXTS_PER_CALL` texts or `IMAGES_PER_CALL` images; a provider that looks after
+            its own requests gets all texts at once.
         chunks: any number; images best apart from texts, since one call has only the one or the other.
         wait: waits so many seconds, and returns True when the work should stop.
         retry_s: first delay after an outage; doubles from try to try.
     """
-    vectors = np.zeros((len(chunks), model.info.dimensions), dtype=np.float32)
-    errors: dict[int, str] = {}
-    for part in calls(chunks):
+    packs_itself = isinstance(model.provider, JobProvider)
+    found: list[Embedded] = []
+    for part, has_image in calls(chunks, len(chunks) if packs_itself else TEXTS_PER_CALL):
         if wait(0):
-            return Embedded(vectors[: part.start], errors, Stopped())
+            found.append(Embedded.of([], interruption=Stopped()))
+        elif packs_itself and not has_image:
+            some = chunks[part.start : part.stop]
+            texts = [chunk.text for chunk in some]
+            done = model.embed_each(texts, wait=wait, tokens=[chunk.tokens for chunk in some])
+            found.append(shifted(done, part.start))
+        else:
+            isolation = Isolation(
+                lambda rows: model.embed_chunks(chunks[rows.start : rows.stop]), Patience(wait, retry_s)
+            )
+            found.append(isolation.run(part))
+        if found[-1].interruption:
+            break
+    return Embedded.together(found)
+
+
+class Isolation:
+    """Asks for a range of texts, and halves it until one that causes an error stands alone."""
+
+    def __init__(
+        self,
+        ask: Callable[[range], Vectors],
+        patience: Patience,
+        *,
+        probe: Callable[[], None] | None = None,
+        usage: Callable[[], Usage] = Usage,
+    ) -> None:
+        """Prepare to ask.
+
+        Args:
+            ask: for a range of texts; gives float32, shape (len(range), dimensions).
+            patience: with a provider that is away.
+            probe: asks for a harmless text: when that is refused too, it is not the texts' fault, and nothing is halved.
+            usage: what it took so far.
+        """
+        self._ask = ask
+        self._patience = patience
+        self._probe = probe
+        self._usage = usage
+        self._parts: list[tuple[npt.NDArray[np.intp], Vectors]] = []
+        self._errors: dict[int, LockstepError] = {}
+
+    def run(self, part: range) -> Embedded:
+        """What came of the texts of `part`."""
+        interruption: Exception | None = None
         try:
-            embed_part(model, chunks, part, vectors, errors, Patience(wait, retry_s))
-        except (ProviderUnavailable, Stopped) as exc:
-            good = {row: error for row, error in errors.items() if row < part.start}
-            return Embedded(vectors[: part.start], good, exc)
-    return Embedded(vectors, errors)
+            self._embed(part)
+        except INTERRUPTIONS as exc:
+            interruption = exc
+        return Embedded.of(self._parts, self._errors, interruption, self._usage())
+
+    def _embed(self, part: range) -> None:
+        try:
+            found = self._patience.call(lambda: self._ask(part))
+        except AccessRefused:
+            raise
+        except BadEmbedding as exc:
+            if exc.vectors is not None:
+                good = np.ones(len(part), dtype=bool)
+                good[list(exc.rows)] = False
+                self._parts.append((np.arange(part.start, part.stop)[good], exc.vectors[good]))
+                self._errors.update((part[row], exc) for row in exc.rows)
+                return
+            problem: ProviderError = exc
+        except ProviderRejected as exc:
+            problem = exc
+        else:
+            self._parts.append((np.arange(part.start, part.stop), found))
+            return
+        if self._probe and not isinstance(problem, TextTooLong):
+            self._check(problem)
+        if len(part) == 1:
+            self._errors[part.start] = problem
+            return
+        middle = part.start + len(part) // 2
+        for half in (range(part.start, middle), range(middle, part.stop)):
+            self._embed(half)
+
+    def _check(self, problem: ProviderError) -> None:
+        """Whether it is the texts' fault, found out once.
+
+        Raises:
+            AccessRefused: it is not.
+        """
+        probe, self._probe = self._probe, None
+        assert probe is not None
+        try:
+            probe()
+        except (ProviderRejected, BadEmbedding) as exc:
+            raise AccessRefused(exc.message, exc.hint or problem.hint, model=exc.model) from exc
 
 
-def calls(chunks: Sequence[Chunk]) -> Iterator[range]:
-    """Which chunks to ask for together, in order."""
+def calls(chunks: Sequence[Chunk], texts_max: int) -> Iterator[tuple[range, bool]]:
+    """Which chunks to ask for together, in order, and whether they are images."""
     start = 0
     for has_image, group in groupby(chunks, key=lambda chunk: chunk.image is not None):
         end = start + sum(1 for _ in group)
-        most = IMAGES_PER_CALL if has_image else TEXTS_PER_CALL
-        yield from (range(at, min(at + most, end)) for at in range(start, end, most))
+        most = IMAGES_PER_CALL if has_image else texts_max
+        yield from ((range(at, min(at + most, end)), has_image) for at in range(start, end, most))
         start = end
 
 
-def embed_part(
-    model: Model, chunks: Sequence[Chunk], part: range, vectors: Vectors, errors: dict[int, str], patience: Patience
-) -> None:
-    """Embed the chunks of `part` into `vectors`, halving it until one that causes an error stands alone."""
-    try:
-        found = patience.embed(model, chunks[part.start : part.stop])
-    except BadEmbedding as exc:
-        if exc.vectors is not None:
-            good = np.ones(len(part), dtype=bool)
-            good[list(exc.rows)] = False
-            vectors[part.start : part.stop][good] = exc.vectors[good]
-            errors.update((part[row], str(exc)) for row in exc.rows)
-            return
-        problem: Exception = exc
-    except ProviderRejected as exc:
-        problem = exc
-    else:
-        vectors[part.start : part.stop] = found
-        return
-    if len(part) == 1:
-        errors[part.start] = str(problem)
-        return
-    middle = part.start + len(part) // 2
-    for half in (range(part.start, middle), range(middle, part.stop)):
-        embed_part(model, chunks, half, vectors, errors, patience)
+def shifted(found: Embedded, first: int) -> Embedded:
+    """The same for texts that stand `first` places later in a longer list."""
+    if not first:
+        return found
+    return replace(found, rows=found.rows + first, errors={row + first: error for row, error in found.errors.items()})

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from lockstep.errors import StoreTooNew
 from lockstep.storage.base import Dialect
-from lockstep.storage.schema import SCHEMA_VERSION, meta, metadata
+from lockstep.storage.schema import SCHEMA_VERSION, meta, metadata, tasks
 
 
 def has_schema(connection: Connection) -> bool:
@@ -29,6 +29,25 @@ def check_schema(connection: Connection, location: str) -> None:
             f"{location} was made by a newer Lockstep (its tables have version {found}, this one knows {SCHEMA_VERSION}).",
             "Run: pip install --upgrade lockstep",
         )
+
+
+def is_outdated(connection: Connection) -> bool:
+    """Whether an older Lockstep made the tables."""
+    return int(get(connection, "schema_version") or 0) < SCHEMA_VERSION
+
+
+def upgrade_schema(dialect: Dialect) -> None:
+    """Bring the tables of an older Lockstep up to this one's; nothing in them is lost."""
+    with dialect.begin(write=True) as connection:
+        if not is_outdated(connection):
+            return
+        metadata.create_all(connection)
+        there = {column["name"] for column in sa.inspect(connection).get_columns(tasks.name)}
+        for column in (tasks.c.outage_kind, tasks.c.outage_until):
+            if column.name not in there:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {tasks.name} ADD COLUMN {column.name} {kind}")
+        put(connection, "schema_version", str(SCHEMA_VERSION))
 
 
 def create_schema(dialect: Dialect) -> None:

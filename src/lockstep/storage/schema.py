@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PREFIX = "lockstep_"
 
 
@@ -65,6 +65,60 @@ tasks = Table(
     Column("enabled", Boolean, nullable=False),
     Column("recipe_id", Integer, nullable=False),
     Column("outage", Text),  # why the last sync stopped early; null when it did not
+    Column("outage_kind", Text),  # away, refused, cost: what ends it
+    Column("outage_until", Float),  # when it ends by itself; null when it does not, or at the next try
+)
+
+connections = Table(
+    "lockstep_connections",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("settings", Text, nullable=False),  # JSON; it names the places of keys and holds none
+)
+
+usage = Table(
+    "lockstep_usage",
+    metadata,
+    Column("day", Integer, primary_key=True),  # days since 1970, UTC
+    Column("task", Text, primary_key=True),  # empty for texts that belong to none
+    Column("model", Text, primary_key=True),  # its identity
+    Column("purpose", Text, primary_key=True),  # sync, search, embed, batch
+    Column("requests", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("limited", Integer, nullable=False),
+    Column("texts", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("cost", Float, nullable=False),  # US dollars at the list price of that day
+)
+
+# Texts that a provider refused for their length: they are cut finer, now and whenever they come again.
+long_texts = Table(
+    "lockstep_long_texts",
+    metadata,
+    Column("model_id", Integer, primary_key=True),
+    Column("text_hash", LargeBinary, primary_key=True),
+)
+
+batch_jobs = Table(
+    "lockstep_batch_jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("recipe_id", Integer, nullable=False),
+    Column("model_id", Integer, nullable=False),
+    Column("remote_id", Text),  # null until the provider has named it
+    Column("file_id", Text),  # what was uploaded
+    Column("state", Text, nullable=False),  # sending, waiting, done, failed
+    Column("submitted_at", Float, nullable=False),
+    Column("texts", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("problem", Text),
+)
+
+batch_texts = Table(
+    "lockstep_batch_texts",
+    metadata,
+    Column("job_id", Integer, primary_key=True),
+    Column("text_hash", LargeBinary, primary_key=True),
 )
 
 recipes = Table(

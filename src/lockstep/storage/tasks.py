@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -23,6 +23,9 @@ from lockstep.storage.schema import (
 )
 from lockstep.storage.sources import SourceReader, quoted
 
+OutageKind = Literal["away", "refused", "cost"]
+"""What a task waits for: a provider that is away, a person (key, account, settings), or another day's budget."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:
@@ -32,6 +35,8 @@ class StoredTask:
     settings: str
     enabled: bool
     outage: str | None
+    outage_kind: OutageKind | None
+    outage_until: float | None
     recipe_id: int
     model_id: int
     max_tokens: int
@@ -45,6 +50,8 @@ def list_tasks(connection: Connection, name: str | None = None) -> list[StoredTa
             tasks.c.settings,
             tasks.c.enabled,
             tasks.c.outage,
+            tasks.c.outage_kind,
+            tasks.c.outage_until,
             tasks.c.recipe_id,
             recipes.c.model_id,
             recipes.c.max_tokens,

@@ -7,14 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lockstep.models.base import Model
-from lockstep.storage import vectors
+from lockstep.models.base import JobProvider, Model
+from lockstep.models.outcome import Embedded
+from lockstep.storage import usage, vectors
 from lockstep.storage.base import Dialect
 from lockstep.types import Kind, Truncate, Vectors
 
 
 def embed_cached(
-    dialect: Dialect, model: Model, texts: Sequence[str], kind: Kind, days: int, truncate: Truncate = "error"
+    dialect: Dialect,
+    model: Model,
+    texts: Sequence[str],
+    kind: Kind,
+    days: int,
+    truncate: Truncate = "error",
+    task: str = "",
 ) -> Vectors:
     """Embed texts, those that are new by the model and the others from the cache.
 
@@ -25,23 +32,48 @@ def embed_cached(
         kind: document or query.
         days: how long new vectors are kept.
         truncate: see `Model.embed_documents`.
+        task: what the ledger says they are for; empty for none.
 
     Returns:
         float32, shape (len(texts), dimensions), in the order given.
+
+    Raises:
+        ProviderError: a text could not be embedded; the vectors of the others are kept.
     """
-    as_query = kind == "query" and model.info.query_prompt != model.info.document_prompt
+    as_query = kind == "query" and differs(model)
     hashes = [vectors.hash_text(text, as_query=as_query) for text in texts]
     found = read_known(dialect, model, hashes)
     missing = {h: text for h, text in zip(hashes, texts, strict=True) if h not in found}
     if missing:
-        embed = model.embed_queries if kind == "query" else model.embed_documents
-        new = embed(list(missing.values()), truncate=truncate)
-        expires_on = vectors.today(time.time()) + days
+        done = embed_now(model, list(missing.values()), kind, truncate)
+        embedded = [list(missing)[row] for row in done.rows]
+        day = vectors.today(time.time())
         with dialect.begin(write=True) as connection:
-            model_id = vectors.model_row(connection, model.identity, model.info.dimensions)
-            vectors.insert(connection, model_id, list(missing), new, expires_on)
-        found.update(zip(missing, new, strict=True))
+            if embedded:
+                model_id = vectors.model_row(connection, model.identity, done.vectors.shape[1])
+                vectors.insert(connection, model_id, embedded, done.vectors, day + days)
+            cost = done.usage.tokens * (model.info.price_per_million_tokens or 0.0) / 1e6 if done.usage.tokens else 0.0
+            purpose: usage.Purpose = "search" if task else "embed"
+            usage.record(connection, day, task, model.identity, purpose, done.usage, cost)
+        for problem in (done.interruption, *done.errors.values()):
+            if problem:
+                raise problem
+        found.update(zip(embedded, done.vectors, strict=True))
     return np.stack([found[h] for h in hashes]) if hashes else np.zeros((0, model.info.dimensions), np.float32)
+
+
+def embed_now(model: Model, texts: Sequence[str], kind: Kind, truncate: Truncate) -> Embedded:
+    """By the model; a provider that looks after its own requests says what it took, and keeps what it could."""
+    if isinstance(model.provider, JobProvider):
+        return model.embed_each(texts, kind=kind)
+    embed = model.embed_queries if kind == "query" else model.embed_documents
+    return Embedded(np.arange(len(texts)), embed(texts, truncate=truncate))
+
+
+def differs(model: Model) -> bool:
+    """Whether the model encodes queries differently from documents."""
+    info = model.info
+    return info.kinds_differ or info.query_prompt != info.document_prompt
 
 
 def read_known(dialect: Dialect, model: Model, hashes: Sequence[bytes]) -> dict[bytes, Vectors]:

@@ -16,6 +16,7 @@ from lockstep.storage.embeddings import StoredChunk
 from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import changes_table, embeddings_table, recipes, vectors_table
 from lockstep.storage.tasks import StoredTask, restart_backfill
+from lockstep.syncing.finer import cut_finer
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.plan import plan_document
 from lockstep.syncing.status import unread_rows
@@ -96,10 +97,11 @@ def different_documents(connection: Connection, job: Job) -> Iterator[tuple[Any,
     """Documents whose chunks are not those that their text gives now."""
     for rows in job.reader.all(connection, PAGE):
         chunked = chunk_documents(job, {row[0]: row for row in rows})
-        stored = embeddings.of_keys(connection, job.recipe_id, list(chunked.chunks))
+        by_key = cut_finer(connection, job, chunked.chunks)
+        stored = embeddings.of_keys(connection, job.recipe_id, list(by_key))
         for key, error in chunked.errors.items():
             yield key, f"it cannot be read: {error}"
-        for key, chunks in chunked.chunks.items():
+        for key, chunks in by_key.items():
             plan = plan_document(key, chunks, stored.get(key, ()))
             if not plan.is_unchanged:
                 yield key, f"{len(plan.add)} chunk(s) are missing, {len(plan.outdated)} are outdated"

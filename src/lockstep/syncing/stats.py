@@ -23,6 +23,16 @@ class SyncStats:
     """Texts that the model embedded."""
     cached: int = 0
     """Texts whose vector was known."""
+    requests: int = 0
+    """That a provider answered with vectors; 0 for models that run here."""
+    retries: int = 0
+    """Requests that were sent again."""
+    limited: int = 0
+    """Of these, those that the provider's limits refused (429)."""
+    tokens: int = 0
+    """As the provider counted them."""
+    cost: float = 0.0
+    """US dollars; 0 where no price is known."""
     seconds: float = 0.0
     """Wall-clock time."""
     seconds_read: float = 0.0

@@ -24,18 +24,21 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from lockstep.errors import ProviderUnavailable, StoreError
-from lockstep.models.isolate import Embedded, Stopped, embed_all
-from lockstep.storage import changes, embeddings, failures, leases, vectors
+from lockstep.errors import StoreError, TextTooLong
+from lockstep.models.isolate import embed_all
+from lockstep.models.outcome import INTERRUPTIONS, Embedded, Stopped
+from lockstep.storage import changes, embeddings, failures, leases, long_texts, vectors
 from lockstep.storage.changes import Change
 from lockstep.storage.leases import Lease, Range
 from lockstep.storage.lookup import in_pages
 from lockstep.storage.sources import BATCH_CHARACTERS, row_size
+from lockstep.syncing.budget import Budget
+from lockstep.syncing.finer import can_be_cut, cut_finer
 from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.plan import DocumentPlan, plan_document
 from lockstep.syncing.stats import Progress, SyncStats
-from lockstep.types import Chunk, Vectors
+from lockstep.types import Chunk
 
 ATTEMPTS_MAX = 3  # a document that failed so often waits for a change or for `retry`
 POLL_S = 0.02  # while another worker has what remains
@@ -90,6 +93,7 @@ class TaskWorker:
         connection: Connection,
         heartbeat: Heartbeat,
         *,
+        budget: Budget,
         stopping: Callable[[float], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -99,6 +103,7 @@ class TaskWorker:
             job: the task.
             connection: for all transactions, one after the other.
             heartbeat: keeps the leases alive.
+            budget: what may be spent.
             stopping: waits so many seconds, and returns True when the work should stop.
             clock: seconds since 1970.
         """
@@ -106,6 +111,7 @@ class TaskWorker:
         self.stats = SyncStats()
         self._connection = connection
         self._heartbeat = heartbeat
+        self._budget = budget
         self._stopping = stopping
         self._clock = clock
         self._owner = ""
@@ -119,6 +125,8 @@ class TaskWorker:
 
         Raises:
             ProviderUnavailable: the model cannot be reached; what was not embedded waits.
+            AccessRefused, ConfigError: it refuses whatever it is asked; the same holds.
+            BudgetSpent: so much may not be spent; the same holds.
             Stopped: `stopping` said so; the same holds.
         """
         started = time.perf_counter()
@@ -132,7 +140,7 @@ class TaskWorker:
             with fewer_collections(), leases.at_work() as self._owner:
                 try:
                     self._loop(pool, in_flight, started, total, report, max_documents)
-                except (ProviderUnavailable, Stopped):
+                except INTERRUPTIONS:
                     self._closing = True
                     self._finish(in_flight)
                     raise
@@ -269,10 +277,11 @@ class TaskWorker:
         job = self.job
         chunked = chunk_documents(job, batch.rows)
         with self._transaction(write=False) as connection:
-            stored = embeddings.of_keys(connection, job.recipe_id, list(chunked.chunks))
+            chunks_by_key = cut_finer(connection, job, chunked.chunks)
+            stored = embeddings.of_keys(connection, job.recipe_id, list(chunks_by_key))
         plans = [
             plan_document(key, chunks, stored.get(key, ()), is_gone=batch.rows[key] is None)
-            for key, chunks in chunked.chunks.items()
+            for key, chunks in chunks_by_key.items()
         ]
         hashes: dict[str, bytes] = {}
         by_hash: dict[bytes, Chunk] = {}
@@ -327,6 +336,7 @@ class TaskWorker:
 
     def _start(self, work: Work, pool: ThreadPoolExecutor) -> None:
         """Send the missing texts to the model."""
+        self._budget.reserve(work, work.missing.values())
         if len(work.missing) > TEXTS_IN_MEMORY:
             self._embed_in_parts(work)
         elif work.missing:
@@ -347,6 +357,7 @@ class TaskWorker:
             work.seconds_model += seconds
             with self._transaction(write=True) as connection:
                 work.known |= self._insert_vectors(connection, work, part, found)
+                self._note_usage(connection, work, found)
             if found.interruption:
                 raise found.interruption
 
@@ -363,14 +374,14 @@ class TaskWorker:
         for work in in_flight:
             if work.future and not wait([work.future], timeout=max(0.0, deadline - time.monotonic())).done:
                 continue
-            with suppress(ProviderUnavailable, Stopped):
+            with suppress(*INTERRUPTIONS):
                 self._store(work)
 
     # --- store -----------------------------------------------------------------------------------------------------
 
     def _store(self, work: Work) -> None:
         """Write what came of a batch; a batch whose lease was lost leaves only its vectors."""
-        found = Embedded(np.zeros((0, 0), np.float32), {})
+        found = Embedded.of([])
         if work.future:
             found, seconds = work.future.result()
             work.seconds_model += seconds
@@ -378,6 +389,7 @@ class TaskWorker:
         with self._transaction(write=True) as connection:
             known = self._still_known(connection, work)
             known |= self._insert_vectors(connection, work, work.missing, found)
+            self._note_usage(connection, work, found)
             if not found.interruption and leases.end(connection, work.batch.lease):
                 self._replace_embeddings(connection, work, known)
         if found.interruption:
@@ -415,22 +427,30 @@ class TaskWorker:
     def _insert_vectors(
         self, connection: Connection, work: Work, missing: dict[bytes, Chunk], found: Embedded
     ) -> dict[bytes, int]:
-        """Store the good vectors; a document with a text that has none is a failed one."""
-        hashes = list(missing)[: len(found.vectors)]
-        if found.errors:
-            failed = {hashes[row]: error for row, error in found.errors.items()}
-            for plan in work.plans:
-                for chunk in plan.add:
-                    if error := failed.get(work.hashes[chunk.text]):
-                        work.errors[plan.key] = f"{chunk.path}, chunk {chunk.position}: {error}"
-            good = [row for row in range(len(hashes)) if row not in found.errors]
-            matrix: Vectors = found.vectors[good]
-            hashes = [hashes[row] for row in good]
-        else:
-            matrix = found.vectors
-        self._count(embedded=len(hashes))
+        """Store the vectors; a document with a text that has none is a failed one, or is cut finer at its next turn."""
+        hashes = list(missing)
+        errors = {hashes[row]: error for row, error in found.errors.items()}
+        too_long = {
+            text_hash
+            for text_hash, error in errors.items()
+            if isinstance(error, TextTooLong) and can_be_cut(missing[text_hash].text, self.job.model.tokenizer)
+        }
+        if too_long:
+            long_texts.add(connection, self.job.model_id, too_long)
+            work.plans = self._postpone(connection, work.batch, work.plans, too_long, work.hashes)
+        for plan in work.plans if errors else ():
+            for chunk in plan.add:
+                if error := errors.get(work.hashes[chunk.text]):
+                    work.errors[plan.key] = f"{chunk.path}, chunk {chunk.position}: {error}"
+        self._count(embedded=len(found.rows))
         expires_on = vectors.today(self._clock()) + self.job.task.cache_days
-        return vectors.insert(connection, self.job.model_id, hashes, matrix, expires_on)
+        embedded = [hashes[row] for row in found.rows.tolist()]
+        return vectors.insert(connection, self.job.model_id, embedded, found.vectors, expires_on)
+
+    def _note_usage(self, connection: Connection, work: Work, found: Embedded) -> None:
+        cost = self._budget.note(connection, work, found.usage)
+        used = found.usage
+        self._count(requests=used.requests, retries=used.retries, limited=used.limited, tokens=used.tokens, cost=cost)
 
     def _replace_embeddings(self, connection: Connection, work: Work, known: dict[bytes, int]) -> None:
         recipe_id = self.job.recipe_id

@@ -1,15 +1,4 @@
-"""Public fakes, for the tests of whoever builds on Lockstep as for our own: a model that embeds by hashing.
-
-`fake:hash` gives deterministic vectors at once: equal texts have equal vectors, others are nearly orthogonal. Its
-options make it slow or faulty on command, and let a test count what it was asked, across processes:
-
-    fake:hash?dimensions=64
-    fake:hash?delay_ms=20             each call takes so long
-    fake:hash?fail_every=7            every 7th call finds the provider away (ProviderUnavailable)
-    fake:hash?nan_every=7             every 7th text gets NaN
-    fake:hash?reject=poison           a text with this word in it is refused (ProviderRejected)
-    fake:hash?log=/tmp/asked          every text embedded adds a line, the hash of it, to this file
-"""
+"""`fake:hash`, a model that embeds by hashing; what it can do is told in the package's docstring."""
 
 from __future__ import annotations
 

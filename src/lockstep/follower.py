@@ -1,0 +1,209 @@
+"""Keeps tasks in step: one after the other until caught up, and again whenever something was written."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from lockstep.errors import (
+    AccessRefused,
+    BudgetSpent,
+    ConfigError,
+    LockstepError,
+    ProviderUnavailable,
+    SourceError,
+    StoreError,
+)
+from lockstep.models.outcome import INTERRUPTIONS, Stopped
+from lockstep.recipe import Task
+from lockstep.storage import tasks as task_store
+from lockstep.storage.base import Dialect, Source
+from lockstep.storage.tasks import OutageKind, StoredTask
+from lockstep.syncing.budget import Budget
+from lockstep.syncing.fields import columns_of
+from lockstep.syncing.heartbeat import Heartbeat
+from lockstep.syncing.job import Job
+from lockstep.syncing.prune import prune_if_due
+from lockstep.syncing.stats import Progress, SyncReport, SyncStats
+from lockstep.syncing.worker import TaskWorker, is_idle
+
+WATCH_POLL_S = 0.1
+RETRY_OUTAGE_S = 15.0  # between two tries of `watch` while a model cannot be reached
+
+Tell = Callable[[Progress], None]
+
+
+class Tasks(Protocol):
+    """What the follower has to know of the database's tasks."""
+
+    def stored(self) -> list[StoredTask]:
+        """All of them."""
+        ...
+
+    def task(self, stored: StoredTask) -> Task:
+        """One's settings."""
+        ...
+
+    def job(self, stored: StoredTask) -> Job:
+        """One made ready to run."""
+        ...
+
+    def describe(self, connection: Connection, name: str) -> Source:
+        """The source of that name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a sync stops before all is caught up."""
+
+    documents: int | None = None
+    cost: float | None = None
+    """US dollars."""
+
+
+class Follower:
+    """Syncs the tasks of a database."""
+
+    def __init__(self, dialect: Dialect, tasks: Tasks) -> None:
+        self._dialect = dialect
+        self._tasks = tasks
+
+    def sync(
+        self, chosen: list[StoredTask], limits: Limits, progress: Tell | None, stop: threading.Event
+    ) -> SyncReport:
+        """Bring tasks up to date, one after the other; one that cannot go on holds up no other."""
+        started = time.perf_counter()
+        stats: dict[str, SyncStats] = {}
+        outages: dict[str, str] = {}
+        for stored in chosen:
+            done = sum(stats.values(), SyncStats())
+            left = Limits(
+                None if limits.documents is None else limits.documents - done.documents,
+                None if limits.cost is None else limits.cost - done.cost,
+            )
+            stats[stored.name], problem = self._sync_task(stored, left, progress, stop)
+            if problem:
+                outages[stored.name] = str(problem)
+            if stop.is_set():
+                break
+        if chosen and not stop.is_set():
+            prune_if_due(self._dialect, max(self._tasks.task(stored).cache_days for stored in chosen), time.time())
+        return SyncReport(stats, outages, time.perf_counter() - started)
+
+    def watch(
+        self,
+        choose: Callable[[], list[StoredTask]],
+        progress: Tell | None,
+        report: Callable[[SyncReport], None] | None,
+        stop: threading.Event,
+    ) -> None:
+        """Sync, and again whenever anything was written to the database, until `stop` is set."""
+        with self._dialect.connect() as connection:
+            while not stop.is_set():
+                # Read before the sync: what is written while it ends must count as news.
+                version = self._data_version(connection)
+                done = self.sync([stored for stored in choose() if is_due(stored)], Limits(), progress, stop)
+                if report and (done.documents or done.outages):
+                    report(done)
+                if done.documents and not done.outages:
+                    continue
+                if done.outages:
+                    # Its own notes of the outage are no news; whatever else was written waits for the next try.
+                    version = self._data_version(connection)
+                deadline = next_try(choose())
+                while not stop.wait(WATCH_POLL_S) and time.time() < deadline:
+                    if self._data_version(connection) != version:
+                        break
+
+    def _sync_task(
+        self, stored: StoredTask, limits: Limits, progress: Tell | None, stop: threading.Event
+    ) -> tuple[SyncStats, LockstepError | None]:
+        """(what was done, why it stopped early)."""
+        try:
+            self._put_triggers_back(stored)
+            if self._is_idle(stored):
+                return SyncStats(), None
+            job = self._tasks.job(stored)
+            budget = Budget(job, max_cost=limits.cost)
+        except (SourceError, *INTERRUPTIONS) as exc:
+            # A table, a column or a model that is gone holds up no other task.
+            assert isinstance(exc, LockstepError)
+            self._note_outage(stored, exc)
+            return SyncStats(), exc
+        with self._dialect.connect() as connection, Heartbeat(self._dialect) as heartbeat:
+            worker = TaskWorker(job, connection, heartbeat, budget=budget, stopping=stop.wait)
+            problem: LockstepError | None = None
+            try:
+                worker.run(progress, limits.documents)
+            except Stopped:
+                return worker.stats, None
+            except INTERRUPTIONS as exc:
+                assert isinstance(exc, LockstepError)
+                problem = exc
+            except StoreError:
+                if any(task.recipe_id == stored.recipe_id for task in self._tasks.stored()):
+                    raise
+                return worker.stats, None  # the task was removed meanwhile: there is nothing more to do for it
+        self._note_outage(stored, problem)
+        return worker.stats, problem
+
+    def _note_outage(self, stored: StoredTask, problem: LockstepError | None) -> None:
+        """Keep why a task waits, for `status` and for other workers."""
+        kind = outage_kind(problem)
+        until = getattr(problem, "until", None)
+        if kind == "cost" and until is None:
+            return  # the cap was this sync's alone
+        message = None if problem is None else str(problem)
+        if (message, kind, until) != (stored.outage, stored.outage_kind, stored.outage_until):
+            with self._dialect.begin(write=True) as connection:
+                task_store.update_task(
+                    connection, stored.name, outage=message, outage_kind=kind, outage_until=until
+                )
+
+    def _data_version(self, connection: Connection) -> int:
+        with self._dialect.begin(write=False, on=connection):
+            return self._dialect.data_version(connection)
+
+    def _is_idle(self, stored: StoredTask) -> bool:
+        with self._dialect.begin(write=False) as connection:
+            return stored.outage is None and is_idle(connection, stored.recipe_id)
+
+    def _put_triggers_back(self, stored: StoredTask) -> None:
+        """Triggers that were lost with their table (dropped and made again); then all rows are looked at."""
+        task = self._tasks.task(stored)
+        with self._dialect.begin(write=False) as connection:
+            source = self._tasks.describe(connection, task.source)
+            columns = columns_of(source, task)
+            if self._dialect.captured(connection, source, stored.recipe_id, columns):
+                return
+        with self._dialect.begin(write=True) as connection:
+            task_store.restart_backfill(connection, self._dialect, source, stored.recipe_id, list(columns))
+
+
+def outage_kind(problem: LockstepError | None) -> OutageKind | None:
+    """What a task that met this problem waits for."""
+    if problem is None:
+        return None
+    if isinstance(problem, BudgetSpent):
+        return "cost"
+    return "refused" if isinstance(problem, AccessRefused | ConfigError) else "away"
+
+
+def is_due(stored: StoredTask) -> bool:
+    """Whether `watch` should try a task now: not when a person has to act first, or another day to come."""
+    if stored.outage_kind == "cost":
+        return stored.outage_until is None or stored.outage_until <= time.time()
+    return stored.outage_kind != "refused"
+
+
+def next_try(chosen: list[StoredTask]) -> float:
+    """When the first of the tasks that wait should be tried again, in seconds since 1970."""
+    times = [stored.outage_until or 0.0 for stored in chosen if stored.outage_kind == "cost"]
+    times += [time.time() + RETRY_OUTAGE_S for stored in chosen if stored.outage_kind == "away"]
+    return min(times, default=float("inf"))

@@ -1,0 +1,57 @@
+"""A circuit breaker: after repeated failures it lets nothing through for a while, then one request to probe."""
+
+from __future__ import annotations
+
+import random
+
+FAILURES_MAX = 5
+OPEN_S_FIRST, OPEN_S_MAX = 1.0, 60.0
+
+
+class Breaker:
+    """Counts failures in a row. Not safe between threads: its owner holds a lock.
+
+    closed --5 failures--> open --time passes--> half open --one request--> closed, or open for twice as long
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._trips = 0
+        self._open_until: float | None = None
+        self._probing = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether requests go through as usual."""
+        return self._open_until is None
+
+    def delay_s(self, now: float) -> float | None:
+        """Seconds until a request may go; 0 now; None as long as another probes."""
+        if self._open_until is None:
+            return 0.0
+        if self._probing:
+            return None
+        return max(0.0, self._open_until - now)
+
+    def begin(self) -> None:
+        """A request goes out."""
+        self._probing = self._open_until is not None
+
+    def succeeded(self) -> None:
+        """The service answered: it is there, whatever it said."""
+        self._failures = self._trips = 0
+        self._open_until = None
+        self._probing = False
+
+    def abandoned(self) -> None:
+        """A request ended without telling anything of the service."""
+        self._probing = False
+
+    def failed(self, now: float) -> None:
+        """The service did not answer, or with a fault of its own."""
+        self._failures += 1
+        was_probe, self._probing = self._probing, False
+        if was_probe or (self._open_until is None and self._failures >= FAILURES_MAX):
+            open_s = min(OPEN_S_FIRST * 2.0**self._trips, OPEN_S_MAX)
+            self._open_until = now + open_s * random.uniform(0.75, 1.25)  # noqa: S311 - jitter needs no secrecy
+            self._trips += 1

@@ -1,0 +1,303 @@
+"""When may a request go?  One queue for all that use a connection: searches first, then in the order of asking.
+
+Three things bound it: how many are in flight, the requests and tokens a minute that the service allows (by setting, or
+as its own headers say), and the pace: what the service was found to bear, where it says nothing. A 429 lowers the pace
+to what got through just before, and it climbs again: quickly to just below where it was refused, slowly beyond.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lockstep.errors import ProviderUnavailable
+from lockstep.models.outcome import Stopped
+from lockstep.models.remote.breaker import Breaker
+
+BURST_S = 0.25
+"""Worth of the allowed rate that may go at once after a pause: less than services grant, so that they refuse nothing."""
+POLL_S = 0.2  # how soon a stop is noticed
+WINDOW_S = 1.0  # what got through is measured over this
+DECREASE = 0.9  # of what got through
+NEAR = 0.97  # of the rate that was refused: climbing stops here for a while
+CLIMB_S = 3.0  # from the decreased pace to near the refused rate
+HOLD_S = 10.0  # there
+PACE_MIN = 0.1  # requests a second
+PAUSE_S_MAX = 900.0  # a service that says "come back in an hour" is asked again after so long
+SEARCH_WAIT_S_MAX = 2.0  # a search is told rather than kept waiting longer than this for a service that is away
+
+
+
+class Grant(NamedTuple):
+    """Leave to send one request."""
+
+    tokens: int
+    """As estimated."""
+    at: float
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A rate with a small burst. It may go into debt: what was taken too much is waited for later."""
+
+    rate: float | None = None
+    """Per second; None for any."""
+    level: float = 0.0
+    at: float = 0.0
+
+    def set(self, rate: float | None, now: float) -> None:
+        """Change the rate; what was saved or owed stays."""
+        self._fill(now)
+        if self.rate is None and rate is not None:
+            self.level = max(rate * BURST_S, 1.0)
+        self.rate = rate
+
+    def delay_s(self, amount: float, now: float) -> float:
+        """Until `amount` may be taken; more than a full bucket may be taken when it is full."""
+        if self.rate is None:
+            return 0.0
+        self._fill(now)
+        lacking = min(amount, self._full) - self.level
+        return max(0.0, lacking / self.rate)
+
+    def take(self, amount: float, now: float) -> None:
+        """Take it."""
+        if self.rate is not None:
+            self._fill(now)
+            self.level -= amount
+
+    @property
+    def _full(self) -> float:
+        return max((self.rate or 0.0) * BURST_S, 1.0)
+
+    def _fill(self, now: float) -> None:
+        if self.rate is not None:
+            self.level = min(self.level + (now - self.at) * self.rate, self._full)
+        self.at = now
+
+
+@dataclass(slots=True)
+class Pace:
+    """The requests a second that a service was found to bear; none as long as it refused nothing."""
+
+    bucket: Bucket = field(default_factory=Bucket)
+    refused_at: float = 0.0
+    """The rate at the last refusal."""
+    since: float = 0.0
+    """When it was lowered, or last raised beyond `NEAR`."""
+    lowered_to: float = 0.0
+
+    def lower(self, bearable: float, now: float) -> None:
+        """A refusal: go on with a little less than what got through."""
+        current = self.bucket.rate
+        self.refused_at = bearable if current is None else min(current, bearable / DECREASE)
+        self.lowered_to = max(min(bearable, current or bearable) * DECREASE, PACE_MIN)
+        self.since = now
+        self.bucket.level = min(self.bucket.level, 0.0)
+        self.bucket.rate = None
+        self.bucket.set(self.lowered_to, now)
+        self.bucket.level = 0.0
+
+    def raise_(self, now: float) -> None:
+        """Time has passed without a refusal."""
+        if self.bucket.rate is None:
+            return
+        near, age = max(self.refused_at * NEAR, self.lowered_to), now - self.since
+        if age < CLIMB_S:
+            rate = self.lowered_to + (near - self.lowered_to) * age / CLIMB_S
+        elif age < CLIMB_S + HOLD_S:
+            rate = near
+        else:
+            # Slowly at first, for the limit is most likely where it was; then ever faster, for it is not.
+            rate = near + self.refused_at * 0.01 * (2.0 ** ((age - CLIMB_S - HOLD_S) / 2.0) - 1.0)
+        self.bucket.set(rate, now)
+
+
+class _Waiter:
+    """One thread that wants to send."""
+
+    def __init__(self, lock: threading.Lock, tokens: float, first: bool) -> None:
+        self.tokens = tokens
+        self.first = first
+        self.turn = threading.Condition(lock)
+
+
+class Limiter:
+    """Lets requests go, one connection's worth. Safe between threads."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_flight: int,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._in_flight_max = in_flight
+        self._set = (requests_per_minute, tokens_per_minute)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._first: deque[_Waiter] = deque()
+        self._rest: deque[_Waiter] = deque()
+        self._in_flight = 0
+        self._requests, self._tokens, self._pace = Bucket(), Bucket(), Pace()
+        self._paused_until = 0.0
+        self._passed: deque[float] = deque()  # when requests got through, over the last window
+        self._breaker = Breaker()
+        self._last_problem = ""
+        self._estimate = 1.0  # tokens that the service counts for one of ours
+        self.learn(None, None)
+
+    def acquire(self, tokens: int, *, first: bool = False, stopping: Callable[[], bool] = lambda: False) -> Grant:
+        """Wait until a request may go. Whoever gets a grant gives it back by `passed`, `refused`, `failed` or `ended`.
+
+        Args:
+            tokens: of all texts in the request, estimated.
+            first: a search, which goes before all that is no search.
+            stopping: asked now and then whether to give up.
+
+        Raises:
+            Stopped: `stopping` said so.
+            ProviderUnavailable: the service is away, and a search should not wait for it.
+        """
+        with self._lock:
+            waiter = _Waiter(self._lock, tokens * self._estimate, first)
+            queue = self._first if first else self._rest
+            queue.append(waiter)
+            try:
+                while True:
+                    now = self._clock()
+                    delay = self._delay_s(waiter, now)
+                    if delay is not None and delay <= 0:
+                        return self._grant(tokens, waiter, now)
+                    if first and delay is not None and delay > SEARCH_WAIT_S_MAX:
+                        raise ProviderUnavailable(
+                            f'Connection "{self.name}" waits {delay:.0f} s: {self._last_problem or "limit reached"}',
+                            "Try again later.",
+                        )
+                    waiter.turn.wait(POLL_S if delay is None else min(delay, POLL_S))
+                    if stopping():
+                        raise Stopped
+            finally:
+                queue.remove(waiter)
+                self._wake()
+
+    def passed(self, grant: Grant, tokens: int | None) -> None:
+        """The service answered; `tokens` is what it counted."""
+        with self._lock:
+            now = self._clock()
+            self._breaker.succeeded()
+            self._note_passed(now)
+            if tokens is not None and grant.tokens:
+                # What was estimated wrong is set right, and the estimate with it.
+                self._tokens.take(tokens - grant.tokens * self._estimate, now)
+                self._estimate += 0.1 * (min(max(tokens / grant.tokens, 0.1), 10.0) - self._estimate)
+            self._end()
+
+    def refused(self, grant: Grant, retry_after_s: float | None, problem: str) -> None:
+        """The service said: too many (429)."""
+        with self._lock:
+            now = self._clock()
+            self._breaker.succeeded()
+            self._last_problem = problem
+            # Those that were on their way when the pace was lowered say nothing new.
+            if grant.at >= self._pace.since or self._pace.bucket.rate is None:
+                self._pace.lower(self._bearable(now), now)
+            if retry_after_s:
+                self._paused_until = max(self._paused_until, now + min(retry_after_s, PAUSE_S_MAX))
+            self._end()
+
+    def failed(self, grant: Grant, problem: str) -> None:
+        """The service is away, or broken."""
+        del grant
+        with self._lock:
+            self._last_problem = problem
+            self._breaker.failed(self._clock())
+            self._end()
+
+    def ended(self, grant: Grant) -> None:
+        """The request ended in a way that says nothing of limits: refused for its content, or stopped."""
+        del grant
+        with self._lock:
+            self._breaker.abandoned()
+            self._end()
+
+    def answered(self, grant: Grant) -> None:
+        """The service refused the request for what it holds: it is there."""
+        del grant
+        with self._lock:
+            self._breaker.succeeded()
+            self._note_passed(self._clock())
+            self._end()
+
+    def learn(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
+        """What the service's headers say of its limits; a setting may only be lower."""
+        with self._lock:
+            now = self._clock()
+            for bucket, given, told in (
+                (self._requests, self._set[0], requests_per_minute),
+                (self._tokens, self._set[1], tokens_per_minute),
+            ):
+                limits = [limit for limit in (given, told) if limit]
+                rate = min(limits) / 60 if limits else bucket.rate
+                if rate != bucket.rate:
+                    bucket.set(rate, now)
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """(requests, tokens) a minute that are kept to now; None for any."""
+        with self._lock:
+            rates = (self._requests.rate, self._tokens.rate)
+        return (rates[0] and rates[0] * 60, rates[1] and rates[1] * 60)
+
+    def _delay_s(self, waiter: _Waiter, now: float) -> float | None:
+        """Seconds until it may go; None until somebody wakes it."""
+        head = self._first[0] if self._first else self._rest[0]
+        if waiter is not head:
+            return None
+        # One place is kept for searches: they need not wait for a sync's slow request.
+        if self._in_flight >= self._in_flight_max + waiter.first:
+            return None
+        away = self._breaker.delay_s(now)
+        if away is None:
+            return None
+        self._pace.raise_(now)
+        return max(
+            away,
+            self._paused_until - now,
+            self._requests.delay_s(1, now),
+            self._tokens.delay_s(waiter.tokens, now),
+            self._pace.bucket.delay_s(1, now),
+        )
+
+    def _grant(self, tokens: int, waiter: _Waiter, now: float) -> Grant:
+        self._in_flight += 1
+        self._breaker.begin()
+        self._requests.take(1, now)
+        self._tokens.take(waiter.tokens, now)
+        self._pace.bucket.take(1, now)
+        return Grant(tokens, now)
+
+    def _end(self) -> None:
+        self._in_flight -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        """The first in the queue looks again."""
+        queue = self._first or self._rest
+        if queue:
+            queue[0].turn.notify()
+
+    def _note_passed(self, now: float) -> None:
+        self._passed.append(now)
+        while self._passed[0] < now - WINDOW_S:
+            self._passed.popleft()
+
+    def _bearable(self, now: float) -> float:
+        """Requests a second that got through of late."""
+        return max(sum(at >= now - WINDOW_S for at in self._passed) / WINDOW_S, PACE_MIN)

@@ -1,0 +1,137 @@
+"""A connection at work: its client, its limiter, its threads; shared by all models that are reached through it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from lockstep.errors import ProviderRejected, ProviderUnavailable, RateLimited
+from lockstep.models.remote import headers
+from lockstep.models.remote.connection import Connection
+from lockstep.models.remote.keys import KeyAuth
+from lockstep.models.remote.http import Client, Response
+from lockstep.models.remote.limiter import Grant, Limiter
+from lockstep.models.remote.refusals import Refusal
+from lockstep.models.remote.wire import Auth, Request
+
+SEARCH_THREADS = 8
+
+
+T = TypeVar("T")
+
+
+class Link:
+    """Sends the requests of one connection, within its limits. Safe between threads; opened at its first use."""
+
+    def __init__(self, connection: Connection, auth: Auth) -> None:
+        self.connection = connection
+        self.limiter = Limiter(
+            connection.name,
+            in_flight=connection.in_flight,
+            requests_per_minute=connection.requests_per_minute,
+            tokens_per_minute=connection.tokens_per_minute,
+        )
+        self._auth = auth
+        self._client: Client | None = None
+        self._pools: dict[bool, ThreadPoolExecutor] = {}
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        request: Request,
+        *,
+        texts: Sequence[str] = (),
+        tokens: int = 0,
+        first: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
+        read: Callable[[bytes], int | None] = lambda _: None,
+        follow: Callable[[bytes], Request | None] = lambda _: None,
+    ) -> Response:
+        """Send a request once, when its turn has come.
+
+        Args:
+            request: what to send.
+            texts: that are in it; no message repeats them.
+            tokens: in all of them, estimated.
+            first: a search, which need not wait behind a sync.
+            stopping: whether to give up waiting.
+            read: takes the body of an answer with status 200 and returns how many tokens the service counted.
+            follow: makes the request that follows an answer, where the answer only says where to ask.
+
+        Raises:
+            ProviderUnavailable: the same request may succeed later; RateLimited says when.
+            ProviderRejected: it will not; AccessRefused, no other either.
+            BadEmbedding: what came back is no answer to it.
+            ConfigError: the key is not where it should be.
+            Stopped: `stopping` said so.
+        """
+        signature = self._auth.headers(request)
+        grant = self.limiter.acquire(tokens, first=first, stopping=stopping)
+        end: Callable[[Grant], None] = self.limiter.ended
+        try:
+            response = self._exchange(request, signature, texts)
+            if (after := self._readable(follow, response.body)) is not None:
+                response = self._exchange(after, self._auth.headers(after), texts)
+            counted = self._readable(read, response.body)
+            end = partial(self.limiter.passed, tokens=counted)
+        except RateLimited as exc:
+            end = partial(self.limiter.refused, retry_after_s=exc.retry_after_s, problem=exc.message)
+            raise
+        except ProviderUnavailable as exc:
+            end = partial(self.limiter.failed, problem=exc.message)
+            raise
+        except ProviderRejected:
+            end = self.limiter.answered
+            raise
+        finally:
+            end(grant)
+        return response
+
+    def _exchange(self, request: Request, signature: Mapping[str, str], texts: Sequence[str]) -> Response:
+        """One request and its answer with a status of success; any other is an error."""
+        response = self._opened().send(request, signature)
+        self.limiter.learn(*headers.limits(response.headers))
+        if 200 <= response.status < 300:
+            return response
+        refusal = Refusal(response.status, response.headers, response.body)
+        error = refusal.error(f'Connection "{self.connection.name}"', self._auth.secrets(), texts)
+        error.hint = request.hints.get(response.status, error.hint)
+        if response.status in (401, 403) and isinstance(self._auth, KeyAuth):
+            self._auth.forget()
+        raise error
+
+    def _readable(self, read: Callable[[bytes], T], body: bytes) -> T:
+        """What an answer holds; one that cannot be read is a fault on the other side."""
+        try:
+            return read(body)
+        except ValueError as exc:
+            raise ProviderUnavailable(
+                f'Connection "{self.connection.name}" got an answer that cannot be used: {exc}.',
+                "Check the connection's base_url if it lasts.",
+            ) from exc
+
+    def _opened(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = Client(self.connection)
+            return self._client
+
+    def pool(self, *, first: bool) -> ThreadPoolExecutor:
+        """Threads that wait for answers: one for each request in flight, others for searches."""
+        with self._lock:
+            if first not in self._pools:
+                threads = SEARCH_THREADS if first else self.connection.in_flight
+                self._pools[first] = ThreadPoolExecutor(threads, thread_name_prefix=f"lockstep-{self.connection.name}")
+            return self._pools[first]
+
+    def close(self) -> None:
+        """Close what was opened."""
+        with self._lock:
+            for pool in self._pools.values():
+                pool.shutdown(wait=False, cancel_futures=True)
+            if self._client:
+                self._client.close()
+            self._pools, self._client = {}, None

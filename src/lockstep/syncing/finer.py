@@ -1,0 +1,65 @@
+"""Chunks that a provider found too long are cut again, into halves, and those again as long as it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from lockstep.chunking import Chunking, chunk_texts
+from lockstep.storage import long_texts
+from lockstep.storage.vectors import hash_text
+from lockstep.syncing.job import Job
+from lockstep.types import Chunk, Text, Tokenizer
+
+
+def cut_finer(connection: Connection, job: Job, chunks: Mapping[Any, list[Chunk]]) -> dict[Any, list[Chunk]]:
+    """The chunks of documents, without any that is known to be too long; nothing is looked up where none ever was.
+
+    Args:
+        connection: in a transaction.
+        job: the task.
+        chunks: by key.
+    """
+    found = dict(chunks)
+    if not long_texts.any_there(connection, job.model_id):
+        return found
+    while too_long := too_long_among(connection, job, found.values()):
+        for key, some in found.items():
+            if any(chunk.text in too_long for chunk in some):
+                found[key] = halved(some, too_long, job.task.chunking, job.model.tokenizer)
+    return found
+
+
+def too_long_among(connection: Connection, job: Job, chunks: Iterable[Sequence[Chunk]]) -> set[str]:
+    """The texts that are known to be too long, and can be cut."""
+    hashes = {hash_text(chunk.text): chunk.text for some in chunks for chunk in some if chunk.image is None}
+    known = long_texts.among(connection, job.model_id, hashes)
+    return {hashes[each] for each in known if can_be_cut(hashes[each], job.model.tokenizer)}
+
+
+def can_be_cut(text: str, tokenizer: Tokenizer) -> bool:
+    """Whether a text has more than one token."""
+    return len(tokenizer.ids([text])[0]) > 1
+
+
+def halved(chunks: Sequence[Chunk], too_long: set[str], chunking: Chunking, tokenizer: Tokenizer) -> list[Chunk]:
+    """The chunks with those that are too long cut in two or three, numbered anew."""
+    found: list[Chunk] = []
+    positions: dict[str, int] = {}
+    for chunk in chunks:
+        for piece in halves(chunk, chunking, tokenizer) if chunk.text in too_long else (chunk,):
+            position = positions.get(piece.path, 0)
+            positions[piece.path] = position + 1
+            found.append(piece._replace(position=position))
+    return found
+
+
+def halves(chunk: Chunk, chunking: Chunking, tokenizer: Tokenizer) -> list[Chunk]:
+    """A chunk cut where its kind of text is best cut, each piece of about half its tokens."""
+    most = -(-len(tokenizer.ids([chunk.text])[0]) // 2)
+    finer = replace(chunking, max_tokens=None, overlap_tokens=min(chunking.overlap_tokens, most // 4))
+    (pieces,) = chunk_texts([Text(chunk.path, chunk.text)], finer, most, tokenizer)
+    return [piece._replace(start=piece.start + chunk.start, end=piece.end + chunk.start) for piece in pieces]

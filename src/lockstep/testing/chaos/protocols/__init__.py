@@ -1,0 +1,28 @@
+"""The protocols that the fake provider speaks: one file each, listed in the order in which a request is offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from lockstep.errors import UnknownName
+from lockstep.testing.chaos.protocols.azure import Azure
+from lockstep.testing.chaos.protocols.base import ChaosProtocol
+from lockstep.testing.chaos.protocols.openai import OpenAI
+
+# Those that take a narrower set of requests come before those that take a wider one: OpenAI takes every `/embeddings`.
+PROTOCOLS: dict[str, Callable[[], ChaosProtocol]] = {
+    "azure": Azure,
+    "openai": OpenAI,
+}
+
+
+def protocols(names: Iterable[str] | None = None) -> list[ChaosProtocol]:
+    """New objects of the protocols with these names, of all by default, in the order of the table.
+
+    Raises:
+        UnknownName: there is no such protocol.
+    """
+    wanted = set(PROTOCOLS if names is None else names)
+    for name in sorted(wanted - set(PROTOCOLS)):
+        raise UnknownName("protocol", name, PROTOCOLS)
+    return [make() for name, make in PROTOCOLS.items() if name in wanted]
