@@ -24,8 +24,10 @@ POLL_S = 0.2  # how soon a stop is noticed
 WINDOW_S = 1.0  # what got through is measured over this
 DECREASE = 0.9  # of what got through
 NEAR = 0.97  # of the rate that was refused: climbing stops here for a while
-CLIMB_S = 3.0  # from the decreased pace to near the refused rate
-HOLD_S = 10.0  # there
+CLIMB_S = 2.0  # from the decreased pace to near the refused rate
+HOLD_S_FIRST, HOLD_S_MAX = 1.0, 60.0  # there; twice as long each time that the refused rate turns out to be the same
+SAME = 0.15  # rates that differ by less than this share are the same
+BEYOND = 0.02  # of the refused rate: the first second's climb beyond it; each second's is twice the one before
 PACE_MIN = 0.1  # requests a second
 PAUSE_S_MAX = 900.0  # a service that says "come back in an hour" is asked again after so long
 SEARCH_WAIT_S_MAX = 2.0  # a search is told rather than kept waiting longer than this for a service that is away
@@ -88,32 +90,31 @@ class Pace:
     refused_at: float = 0.0
     """The rate at the last refusal."""
     since: float = 0.0
-    """When it was lowered, or last raised beyond `NEAR`."""
+    """When that was."""
     lowered_to: float = 0.0
+    hold_s: float = HOLD_S_FIRST
 
     def lower(self, bearable: float, now: float) -> None:
         """A refusal: go on with a little less than what got through."""
-        current = self.bucket.rate
-        self.refused_at = bearable if current is None else min(current, bearable / DECREASE)
-        self.lowered_to = max(min(bearable, current or bearable) * DECREASE, PACE_MIN)
+        rate = bearable if self.bucket.rate is None else min(bearable, self.bucket.rate)
+        is_same = abs(rate - self.refused_at) <= SAME * self.refused_at
+        self.hold_s = min(2 * self.hold_s, HOLD_S_MAX) if is_same else HOLD_S_FIRST
+        self.refused_at = rate
+        self.lowered_to = max(rate * DECREASE, PACE_MIN)
         self.since = now
-        self.bucket.level = min(self.bucket.level, 0.0)
-        self.bucket.rate = None
-        self.bucket.set(self.lowered_to, now)
-        self.bucket.level = 0.0
+        self.bucket = Bucket(self.lowered_to, 0.0, now)
 
-    def raise_(self, now: float) -> None:
+    def climb(self, now: float) -> None:
         """Time has passed without a refusal."""
         if self.bucket.rate is None:
             return
         near, age = max(self.refused_at * NEAR, self.lowered_to), now - self.since
         if age < CLIMB_S:
             rate = self.lowered_to + (near - self.lowered_to) * age / CLIMB_S
-        elif age < CLIMB_S + HOLD_S:
-            rate = near
         else:
             # Slowly at first, for the limit is most likely where it was; then ever faster, for it is not.
-            rate = near + self.refused_at * 0.01 * (2.0 ** ((age - CLIMB_S - HOLD_S) / 2.0) - 1.0)
+            beyond_s = min(max(age - CLIMB_S - self.hold_s, 0.0), 60.0)
+            rate = near + self.refused_at * BEYOND * (2.0**beyond_s - 1.0)
         self.bucket.set(rate, now)
 
 
@@ -148,6 +149,7 @@ class Limiter:
         self._in_flight = 0
         self._requests, self._tokens, self._pace = Bucket(), Bucket(), Pace()
         self._paused_until = 0.0
+        self._first_at: float | None = None  # the first request, after a pause of a window or more
         self._passed: deque[float] = deque()  # when requests got through, over the last window
         self._breaker = Breaker()
         self._last_problem = ""
@@ -266,7 +268,7 @@ class Limiter:
         away = self._breaker.delay_s(now)
         if away is None:
             return None
-        self._pace.raise_(now)
+        self._pace.climb(now)
         return max(
             away,
             self._paused_until - now,
@@ -276,6 +278,8 @@ class Limiter:
         )
 
     def _grant(self, tokens: int, waiter: _Waiter, now: float) -> Grant:
+        if self._first_at is None or (not self._in_flight and not self._passed_lately(now)):
+            self._first_at = now
         self._in_flight += 1
         self._breaker.begin()
         self._requests.take(1, now)
@@ -298,6 +302,11 @@ class Limiter:
         while self._passed[0] < now - WINDOW_S:
             self._passed.popleft()
 
+    def _passed_lately(self, now: float) -> bool:
+        return bool(self._passed) and self._passed[-1] >= now - WINDOW_S
+
     def _bearable(self, now: float) -> float:
         """Requests a second that got through of late."""
-        return max(sum(at >= now - WINDOW_S for at in self._passed) / WINDOW_S, PACE_MIN)
+        passed = sum(at >= now - WINDOW_S for at in self._passed)
+        span_s = min(now - self._first_at, WINDOW_S) if self._first_at is not None else WINDOW_S
+        return max(passed / max(span_s, 0.05), PACE_MIN)

@@ -63,7 +63,7 @@ class TokenAuth:
     def _renew(self) -> None:
         try:
             found = self._credential.get_token(SCOPE)
-        except Exception as exc:  # noqa: BLE001 - each way of signing in has errors of its own
+        except Exception as exc:
             said = " ".join(str(exc).split())[:300]
             raise AccessRefused(
                 f"{self._who} got no token from Microsoft Entra ID: {said}", "Sign in, for example by: az login"

@@ -57,6 +57,7 @@ class TitanWire:
 
     def answer(self, body: bytes, count: int) -> Answer:
         """See `Wire.answer`."""
+        del count
         found = read_json(body)
         return Answer(matrix([at(found, "embedding")]), tokens_at(found, "inputTextTokenCount"))
 
@@ -89,7 +90,7 @@ class CohereWire:
         embeddings = at(read_json(body), "embeddings")
         if isinstance(embeddings, dict):
             embeddings = at(embeddings, "float")
-        if not isinstance(embeddings, list):
+        if type(embeddings) is not list:
             raise ValueError("the answer has no list of embeddings")
         check_count(len(embeddings), count)
         return Answer(matrix(embeddings))

@@ -110,7 +110,7 @@ class DescribedWire:
         """See `Wire.answer`."""
         found = read_json(body)
         rows = each_at(found, self.vectors)
-        if not isinstance(rows, list):
+        if type(rows) is not list:
             raise ValueError(f"the answer has no list at {self.description.vectors}")
         if self.description.one_at_a_time and rows and not isinstance(rows[0], list | str):
             rows = [rows]
@@ -231,7 +231,7 @@ def each_at(value: Any, path: Path_) -> Any:
         return at(value, *path)
     place = path.index(EACH)
     items = at(value, *path[:place])
-    if not isinstance(items, list):
+    if type(items) is not list:
         raise ValueError(f"the answer has no list at {'.'.join(map(str, path[:place])) or 'its root'}")
     return [at(item, *path[place + 1 :]) for item in items]
 

@@ -58,7 +58,7 @@ def vectors_in(found: Any, count: int) -> list[Any]:
         ValueError: it is something else.
         BadEmbedding: there are more or fewer, or each is a list of vectors, one per token.
     """
-    if not isinstance(found, list):
+    if type(found) is not list:
         raise ValueError("the answer is no list of embeddings")
     check_count(len(found), count)
     if any(isinstance(each, list) and each and isinstance(each[0], list) for each in found):

@@ -57,7 +57,7 @@ class OllamaWire:
         if self.legacy:
             return Answer(self._shortened(matrix([at(found, "embedding")])))
         embeddings = at(found, "embeddings")
-        if not isinstance(embeddings, list):
+        if type(embeddings) is not list:
             raise ValueError("the answer has no list of embeddings")
         check_count(len(embeddings), count)
         return Answer(matrix(embeddings), tokens_at(found, "prompt_eval_count"))
@@ -69,7 +69,7 @@ class OllamaWire:
     def facts(self, body: bytes) -> Mapping[str, int]:
         """See `FactsWire.facts`: `bert.embedding_length` and `bert.context_length`, or whatever the family's name is."""
         told = at(read_json(body), "model_info")
-        if not isinstance(told, dict):
+        if type(told) is not dict:
             raise ValueError("the answer has no model_info")
         family = told.get("general.architecture")
         found = {
@@ -103,7 +103,8 @@ class OllamaWire:
         """As the newer address gives them: of the dimensions asked for, and of length 1."""
         cut = vectors[:, : self.dimensions] if self.dimensions else vectors
         length = np.linalg.norm(cut, axis=1, keepdims=True)
-        return (cut / np.maximum(length, np.float32(1e-12))).astype(np.float32)
+        scaled: Vectors = cut / np.maximum(length, np.float32(1e-12))
+        return scaled
 
 
 def open_ollama(uri: ModelURI, connection: Connection) -> OllamaWire:

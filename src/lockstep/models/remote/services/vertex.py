@@ -139,6 +139,7 @@ class TokenAuth:
 
     def headers(self, request: Request) -> Mapping[str, str]:
         """See `Auth.headers`."""
+        del request
         with self._lock:
             if self._credentials is None:
                 info = read_credentials(self._reference, self._who)

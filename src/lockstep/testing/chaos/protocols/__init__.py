@@ -7,11 +7,31 @@ from collections.abc import Callable, Iterable
 from lockstep.errors import UnknownName
 from lockstep.testing.chaos.protocols.azure import Azure
 from lockstep.testing.chaos.protocols.base import ChaosProtocol
+from lockstep.testing.chaos.protocols.bedrock import Bedrock
+from lockstep.testing.chaos.protocols.cohere import Cohere
+from lockstep.testing.chaos.protocols.dashscope import DashScope
+from lockstep.testing.chaos.protocols.google import Google
+from lockstep.testing.chaos.protocols.huggingface import HuggingFace
+from lockstep.testing.chaos.protocols.ollama import Ollama
 from lockstep.testing.chaos.protocols.openai import OpenAI
+from lockstep.testing.chaos.protocols.spaces import Spaces
+from lockstep.testing.chaos.protocols.tei import TEI
+from lockstep.testing.chaos.protocols.vertex import Vertex
+from lockstep.testing.chaos.protocols.voyage import Voyage
 
 # Those that take a narrower set of requests come before those that take a wider one: OpenAI takes every `/embeddings`.
 PROTOCOLS: dict[str, Callable[[], ChaosProtocol]] = {
     "azure": Azure,
+    "tei": TEI,
+    "spaces": Spaces,
+    "ollama": Ollama,
+    "huggingface": HuggingFace,
+    "bedrock": Bedrock,
+    "cohere": Cohere,
+    "google": Google,
+    "vertex": Vertex,
+    "dashscope": DashScope,
+    "voyage": Voyage,
     "openai": OpenAI,
 }
 
