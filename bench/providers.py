@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -234,7 +233,11 @@ CHILDREN = {
 
 def main() -> None:
     quick = "--quick" in sys.argv
-    arguments = {"requests": 800 if quick else 4000, "texts": 20_000 if quick else 100_000, "seconds": 5 if quick else 30}
+    arguments = {
+        "requests": 800 if quick else 4000,
+        "texts": 20_000 if quick else 100_000,
+        "seconds": 5 if quick else 30,
+    }
     wanted = [name for name in sys.argv[1:] if name in CHILDREN]
     found: dict[str, Any] = {}
     for name in wanted or CHILDREN:

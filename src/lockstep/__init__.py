@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from lockstep.chunking import Chunking
     from lockstep.collection import Collection
     from lockstep.database import Database
+    from lockstep.models import Registered
     from lockstep.models.base import Model, Provider
+    from lockstep.models.remote.connection import Connection
     from lockstep.recipe import Task
     from lockstep.types import Chunk, DocumentError, Embedding, Hit, ModelInfo
 
@@ -31,6 +33,7 @@ __all__ = [
     "Chunk",
     "Chunking",
     "Collection",
+    "Connection",
     "Database",
     "DocumentError",
     "Embedding",
@@ -48,6 +51,7 @@ _HOMES = {
     "Chunk": "lockstep.types",
     "Chunking": "lockstep.chunking",
     "Collection": "lockstep.collection",
+    "Connection": "lockstep.models.remote.connection",
     "Database": "lockstep.database",
     "DocumentError": "lockstep.types",
     "Embedding": "lockstep.types",
@@ -60,7 +64,7 @@ _HOMES = {
 
 
 def open(  # noqa: A001 - the name users expect
-    location: str | Path, *, create: bool = True, models: Mapping[str, Provider] | None = None
+    location: str | Path, *, create: bool = True, models: Mapping[str, Registered] | None = None
 ) -> Database:
     """Open a database, and make it when it is not there; see `lockstep.Database`."""
     from lockstep.database import Database
@@ -68,17 +72,22 @@ def open(  # noqa: A001 - the name users expect
     return Database(location, create=create, models=models)
 
 
-def model(uri: str = "local:minilm", **options: str | int | bool) -> Model:
+def model(uri: str | None = None, *, connection: Connection | None = None, **options: str | int | bool) -> Model:
     """Open an embedding model without a database; see `lockstep.Model`.
 
     Args:
-        uri: `provider:name?option=value`: `local:minilm`, `local:intfloat/e5-small-v2@revision`, `local:./folder`.
+        uri: `provider:name?option=value`: `local:minilm`, `local:intfloat/e5-small-v2@revision`, `local:./folder`,
+            `openai:text-embedding-3-small`; `local:minilm`, or what the environment says, when not given.
+        connection: an account at a service; the URI begins with its name.
         **options: the same as behind the `?`: `dimensions=256`, `query_prompt="query: "`.
     """
     from lockstep.models import open_model
+    from lockstep.models.remote import Links
     from lockstep.models.uri import with_options
+    from lockstep.recipe import default_model
 
-    return open_model(with_options(uri, options))
+    links = Links(lambda name: connection if connection and connection.name == name else None)
+    return open_model(with_options(uri or default_model(), options), links=links)
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,9 @@ from lockstep.errors import ConfigError, UnknownName
 from lockstep.models import Registered, open_model
 from lockstep.models.base import Model
 from lockstep.models.remote import Links, first_model
+from lockstep.models.remote.batches import no_batches
 from lockstep.models.remote.connection import Connection
+from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.remote_model import RemoteModel
 from lockstep.models.uri import ModelURI
 from lockstep.storage import connections as store
@@ -56,6 +58,19 @@ class Accounts:
             if key not in self._models:
                 self._models[key] = open_model(uri, self._registered, links=self._links, download=download)
             return self._models[key]
+
+    def check_batches(self, uris: list[str]) -> None:
+        """Refuse models of which none is at a service with a batch endpoint.
+
+        Raises:
+            ConfigError: names the kinds of services that have one.
+        """
+        for uri in uris:
+            found = None if uri in self._registered else self._links.connection(ModelURI.parse(uri).provider)
+            if found and KINDS[found.kind].batch:
+                return
+        if uris:
+            raise no_batches(uris[0])
 
     def find(self, name: str) -> Connection | None:
         """A connection that a user made."""

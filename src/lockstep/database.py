@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from lockstep.collection import Collection
 from lockstep.errors import (
     ConfigError,
     LockstepError,
+    PlainHTTP,
     QueryError,
     TextTooLong,
     UnknownName,
@@ -30,7 +32,7 @@ from lockstep.models import Registered
 from lockstep.models.base import Model, checked_texts
 from lockstep.models.remote.connection import Connection as ModelConnection
 from lockstep.models.remote.remote_model import RemoteModel
-from lockstep.recipe import DEFAULT_MODEL, Task, recipe_identity
+from lockstep.recipe import Task, default_model, recipe_identity
 from lockstep.searching.filters import Where
 from lockstep.searching.index import BitIndex
 from lockstep.searching.search import Query, Target, check_query, search, vectors_like
@@ -243,6 +245,8 @@ class Database:
             ConfigError: a setting is not allowed, or there is one of this name.
         """
         made = ModelConnection.create(name, kind, base_url=base_url, api_key=api_key, **settings)
+        if made.warning:
+            warnings.warn(PlainHTTP(made.warning), stacklevel=2)
         self._ensure_schema()
         self._accounts.add(made, replace=replace)
         return made
@@ -277,6 +281,7 @@ class Database:
         *,
         max_cost: float | None = None,
         max_documents: int | None = None,
+        batch_api: bool = False,
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
     ) -> SyncReport:
@@ -286,12 +291,13 @@ class Database:
             task: one task; all that are not paused when not given.
             max_cost: stop before more than so many US dollars are spent; the rest waits.
             max_documents: stop after so many documents; the rest waits.
+            batch_api: send what waits through the provider's batch endpoint first, for less, and wait for it, for hours.
             progress: told how far it has come, after every batch.
             stop: set it from another thread to end early, with nothing lost.
 
         Returns:
-            What was done. A task whose model cannot be reached, refuses its key, or may cost no more, is listed in
-            `outages`, and its changes wait.
+            What was done. A task whose model cannot be reached, refuses its key, or may cost no more, or that waits for a
+            batch, is listed in `outages`, and its changes wait.
         """
         chosen = [self._stored(task)] if task is not None else [s for s in self._stored_tasks() if s.enabled]
         for stored in chosen:
@@ -300,7 +306,14 @@ class Database:
                     f'Task "{stored.name}" is paused.',
                     f"Resume it first: lockstep task resume {self.location} {stored.name}",
                 )
-        return self._follower().sync(chosen, Limits(max_documents, max_cost), progress, stop or threading.Event())
+        if batch_api:
+            self._accounts.check_batches([load_task(stored).model for stored in chosen])
+        limits, stop = Limits(max_documents, max_cost), stop or threading.Event()
+        return self._follower().sync(chosen, limits, progress, stop, batch_api=batch_api)
+
+    def cancel_batch(self, task: str) -> int:
+        """Give up the batches that a task waits for, and keep what they have finished; returns how many there were."""
+        return self._follower().cancel_batches(self._stored(task))
 
     def watch(
         self,
@@ -318,6 +331,7 @@ class Database:
             progress: as in `sync`.
             report: told of every sync that found something to do or could not.
         """
+
         def choose() -> list[StoredTask]:
             return [self._stored(task)] if task is not None else [s for s in self._stored_tasks() if s.enabled]
 
@@ -395,7 +409,7 @@ class Database:
         self,
         texts: Sequence[str],
         *,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         kind: Kind = "document",
         truncate: Truncate = "error",
         cache_days: int | None = None,
@@ -404,7 +418,7 @@ class Database:
 
         Args:
             texts: the texts.
-            model: a model URI.
+            model: a model URI; the default is that of tasks.
             kind: "document" or "query"; some models encode them differently.
             truncate: what becomes of a text that is longer than the model takes: "error", or "end" to cut it off there
                 and warn (TextsCut) of how many tokens were lost.
@@ -421,7 +435,7 @@ class Database:
         self._ensure_schema()
         days = cache_days if cache_days is not None else (14 if kind == "query" else 90)
         cleaned = [clean(text) for text in checked_texts(texts)]
-        return embed_cached(self._dialect, self._model(model), cleaned, kind, days, truncate)
+        return embed_cached(self._dialect, self._model(model or default_model()), cleaned, kind, days, truncate)
 
     # --- looking at it ---------------------------------------------------------------------------------------------
 
@@ -578,9 +592,7 @@ class Database:
         self._stored(name)
         with self._dialect.begin(write=True) as connection:
             # Whoever resumes a task has mended what it waited for.
-            task_store.update_task(
-                connection, name, enabled=enabled, outage=None, outage_kind=None, outage_until=None
-            )
+            task_store.update_task(connection, name, enabled=enabled, outage=None, outage_kind=None, outage_until=None)
 
     def _stored_tasks(self) -> list[StoredTask]:
         if not self._schema_is_there():

@@ -10,12 +10,14 @@ LockstepError                 carries .hint, one sentence that says what to do
 │   └── DocumentUnreadable    one document cannot be turned into text; carries document_id
 ├── ProviderError             carries provider, model
 │   ├── ProviderUnavailable   timeout, connection, 5xx: wait and retry
-│   ├── RateLimited           wait retry_after_s and retry
+│   │   ├── RateLimited       wait retry_after_s and retry
+│   │   └── CircuitOpen       it failed again and again: nothing is sent for a while
 │   ├── ProviderRejected      the request is wrong: never retried
 │   │   ├── AccessRefused     key, account, model or certificate: until a person acts, every request fails
 │   │   ├── TextTooLong       more tokens than the model takes; carries text, tokens, limit
 │   │   └── ImageUnreadable   no image, damaged, or too large
 │   ├── BudgetSpent           a cap on cost was reached; carries until
+│   ├── BatchPending          a batch of the task is still at its provider; wait for it or cancel it
 │   └── BadEmbedding          wrong count, wrong dimensions, NaN, infinite or zero vectors
 ├── StoreError
 │   ├── StoreLocked           another program holds the database; wait and retry
@@ -26,6 +28,7 @@ LockstepError                 carries .hint, one sentence that says what to do
 └── QueryError                empty query, bad filter, top_k out of range
 
 TextsCut                      a warning: texts lost their ends, as was asked for; carries tokens
+PlainHTTP                     a warning: a connection sends texts and its key in the clear
 """
 
 from __future__ import annotations
@@ -134,6 +137,10 @@ class RateLimited(ProviderUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class CircuitOpen(ProviderUnavailable):
+    """A provider failed again and again, and is left alone for a while: trying again at once is of no use."""
+
+
 class ProviderRejected(ProviderError):
     """The model refuses the request as it is; repeating it does not help."""
 
@@ -204,6 +211,10 @@ class TextsCut(UserWarning):
         self.tokens = tokens
 
 
+class PlainHTTP(UserWarning):
+    """A connection leads to another machine without encryption."""
+
+
 class BudgetSpent(ProviderError):
     """More would cost more than is allowed; nothing more was sent.
 
@@ -213,6 +224,10 @@ class BudgetSpent(ProviderError):
     def __init__(self, message: str, hint: str = "", *, until: float | None = None) -> None:
         super().__init__(message, hint)
         self.until = until
+
+
+class BatchPending(ProviderError):
+    """A batch of the task is still at its provider; nothing else is sent, so that nothing is paid for twice."""
 
 
 class BadEmbedding(ProviderError):

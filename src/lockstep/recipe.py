@@ -14,10 +14,16 @@ from typing import Any
 from lockstep.chunking import Chunking
 from lockstep.errors import ConfigError, UnknownName
 from lockstep.extracting.paths import compile_path
+from lockstep.models.remote.ellmental import environment_model
 
 NAME_LENGTH_MAX = 64
 DAYS_MAX = 36_500
 DEFAULT_MODEL = "local:minilm"
+
+
+def default_model() -> str:
+    """The model of a task that names none: `EMBEDDING_GENERATOR` may name another than `local:minilm`."""
+    return environment_model() or DEFAULT_MODEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +36,8 @@ class Task:
     """A collection, or a table of the user's."""
     fields: tuple[str, ...]
     """Paths of the texts to embed: `name`, `address.city`, `tags[]`."""
-    model: str = DEFAULT_MODEL
-    """A model URI."""
+    model: str = field(default_factory=default_model)
+    """A model URI; the default is what the environment says, or `local:minilm`."""
     chunking: Chunking = field(default_factory=Chunking)
     cache_days: int = 90
     """How long a vector that nothing uses is kept, in case its text comes back."""

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from lockstep.app import exits
-from lockstep.app.commands import data, looking, models, searching, syncing, tasks
+from lockstep.app.commands import connections, data, looking, models, searching, syncing, tasks
 from lockstep.app.output import complain, note
 from lockstep.errors import LockstepError
 
@@ -69,6 +69,7 @@ ORDER: dict[str, tuple[str, typer.Typer | Callable[..., None]]] = {
     "errors": (LOOK, looking.errors),
     "retry": (LOOK, looking.retry),
     "check": (LOOK, looking.check),
+    "connection": (MODELS, connections.app),
     "embed": (MODELS, models.embed),
     "models": (MODELS, models.app),
 }

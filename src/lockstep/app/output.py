@@ -138,6 +138,11 @@ def duration(seconds: float) -> str:
     return count(int(seconds // 86_400), "day")
 
 
+def money(dollars: float) -> str:
+    """`$0.0042`, `$12.50`."""
+    return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.2g}"
+
+
 def size(bytes_: float) -> str:
     """`23 MB`."""
     return f"{bytes_ / 1e6:,.0f} MB" if bytes_ >= 1e6 else f"{bytes_ / 1e3:,.0f} kB"

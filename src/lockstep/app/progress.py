@@ -39,12 +39,12 @@ class SyncBar:
             return
         bar, now = self._started(), time.perf_counter()
         if progress.task not in self._rows:
-            row = bar.add_task(progress.task, total=progress.total, rate="")
+            row = bar.add_task(progress.task, total=progress.total, rate="", unit=progress.unit)
             self._rows[progress.task] = (row, now, progress.texts)
         row, since, texts_before = self._rows[progress.task]
         seconds = now - since
         rate = f"{(progress.texts - texts_before) / seconds:,.0f} texts/s" if seconds > RATE_AFTER_S else ""
-        bar.update(row, completed=progress.done, total=progress.total, rate=rate)
+        bar.update(row, completed=progress.done, total=progress.total, rate=rate, unit=progress.unit)
 
     def clear(self) -> None:
         """Take the bars away; the next `show` begins new ones."""
@@ -62,7 +62,7 @@ class SyncBar:
                 progress.TextColumn("{task.description}", markup=False),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
-                progress.TextColumn("documents"),
+                progress.TextColumn("{task.fields[unit]}"),
                 progress.TextColumn("{task.fields[rate]}"),
                 progress.TimeRemainingColumn(),
                 console=Console(stderr=True),

@@ -10,7 +10,7 @@ from typing import Any
 
 from lockstep.errors import MissingExtra, UnknownName
 from lockstep.models.base import Model, Prompts, Provider
-from lockstep.models.remote import Links, open_remote
+from lockstep.models.remote import Links, open_described, open_remote
 from lockstep.models.uri import ModelURI
 
 # name -> (module, function, extra that brings its packages). A module is imported when a model of its kind is opened.

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lockstep.errors import BadEmbedding, ConfigError, QueryError, TextsCut, TextTooLong
-from lockstep.models.outcome import Embedded
 from lockstep.models.images import ImageSource, read_image
+from lockstep.models.outcome import Embedded
 from lockstep.types import Chunk, Ids, Kind, ModelInfo, Tokenizer, Truncate, Vectors
 
 IMAGES_PER_CALL = 64  # read and in memory at a time
@@ -253,9 +253,7 @@ class Model:
             texts, tokens = [prompt + text for text in texts], None
         if self.tokenizer.exact:
             tokens = self._fitting(texts, tokens, prompt, truncate)
-        return checked_vectors(
-            self.provider.embed(texts, kind, tokens), (len(texts), self.info.dimensions), self.uri
-        )
+        return checked_vectors(self.provider.embed(texts, kind, tokens), (len(texts), self.info.dimensions), self.uri)
 
     def _fitting(
         self, texts: Sequence[str], tokens: Sequence[Ids | None] | None, prompt: str, truncate: Truncate
@@ -337,9 +335,7 @@ def checked_vectors(
         BadEmbedding: the shape is another, or a vector has NaN, infinity or zero length.
     """
     if vectors.shape != expected:
-        raise BadEmbedding(
-            f'Model "{uri}" returned vectors of shape {vectors.shape}, expected {expected}.', model=uri
-        )
+        raise BadEmbedding(f'Model "{uri}" returned vectors of shape {vectors.shape}, expected {expected}.', model=uri)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     # One pass over the data finds all three faults: NaN and infinity survive the sum of squares, zero is zero.
     squares = np.einsum("ij,ij->i", vectors, vectors)

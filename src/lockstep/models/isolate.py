@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from lockstep.errors import (
     AccessRefused,
     BadEmbedding,
+    CircuitOpen,
     LockstepError,
     ProviderError,
     ProviderRejected,
@@ -29,6 +31,8 @@ TRIES_LIMITED = 20  # of a request that only comes at a bad time
 WAIT_S_MAX = 60.0
 TEXTS_PER_CALL = 1024  # a batch in one call, mostly; between two calls a stop is noticed
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -41,7 +45,7 @@ class Patience:
     tries: int = TRIES
     tries_limited: int = TRIES
 
-    def call(self, ask: Callable[[], Vectors]) -> Vectors:
+    def call(self, ask: Callable[[], T]) -> T:
         """What `ask` returns, once it does; an outage that outlasts all tries is raised, as is every other error.
 
         Raises:
@@ -54,6 +58,8 @@ class Patience:
                 # An answer to another question, or half of one: once is an accident.
                 if exc.vectors is not None or attempt:
                     raise
+            except CircuitOpen:
+                raise
             except ProviderUnavailable as exc:
                 is_limit = isinstance(exc, RateLimited)
                 if attempt + 1 >= (self.tries_limited if is_limit else self.tries):

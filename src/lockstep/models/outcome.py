@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from lockstep.errors import AccessRefused, BudgetSpent, ConfigError, LockstepError, ProviderUnavailable
+from lockstep.errors import AccessRefused, BatchPending, BudgetSpent, ConfigError, LockstepError, ProviderUnavailable
 from lockstep.types import Usage, Vectors
 
 
@@ -16,7 +16,7 @@ class Stopped(Exception):
     """Somebody asked to stop; nothing is wrong."""
 
 
-INTERRUPTIONS = (ProviderUnavailable, AccessRefused, BudgetSpent, ConfigError, Stopped)
+INTERRUPTIONS = (ProviderUnavailable, AccessRefused, BudgetSpent, BatchPending, ConfigError, Stopped)
 """What ends a job: it is no single text's fault, and the other texts would meet it as well."""
 
 
@@ -32,7 +32,7 @@ class Embedded:
     """Position of each text that could not be embedded, and why."""
     interruption: Exception | None = None
     """One of `INTERRUPTIONS`: why it ended before the last text."""
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
     @classmethod
     def of(

@@ -50,6 +50,15 @@ def next_changes(connection: Connection, recipe_id: int, limit: int, taken: np.n
     return found[:limit]
 
 
+def keys_after(connection: Connection, recipe_id: int, change_id: int, limit: int) -> list[tuple[int, Any]]:
+    """(id, key) of the changes that follow one in the queue."""
+    table = changes_table(recipe_id)
+    rows = connection.execute(
+        sa.select(table.c.id, table.c["key"]).where(table.c.id > change_id).order_by(table.c.id).limit(limit)
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 def delete_changes(connection: Connection, recipe_id: int, changes: Sequence[Change]) -> None:
     """Take changes out of the queue, but for those that were written to since they were read."""
     if changes:

@@ -65,7 +65,7 @@ tasks = Table(
     Column("enabled", Boolean, nullable=False),
     Column("recipe_id", Integer, nullable=False),
     Column("outage", Text),  # why the last sync stopped early; null when it did not
-    Column("outage_kind", Text),  # away, refused, cost: what ends it
+    Column("outage_kind", Text),  # away, refused, cost, batch: what ends it
     Column("outage_until", Float),  # when it ends by itself; null when it does not, or at the next try
 )
 
@@ -105,20 +105,25 @@ batch_jobs = Table(
     Column("id", Integer, primary_key=True),
     Column("recipe_id", Integer, nullable=False),
     Column("model_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),  # our own; the provider keeps it with the batch
     Column("remote_id", Text),  # null until the provider has named it
     Column("file_id", Text),  # what was uploaded
-    Column("state", Text, nullable=False),  # sending, waiting, done, failed
+    Column("state", Text, nullable=False),  # sending, waiting, ended
     Column("submitted_at", Float, nullable=False),
     Column("texts", Integer, nullable=False),
-    Column("tokens", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),  # estimated
+    Column("done", Integer, nullable=False),  # texts, as the provider said last
     Column("problem", Text),
 )
+
+# The texts of each batch that have no answer yet.
 
 batch_texts = Table(
     "lockstep_batch_texts",
     metadata,
     Column("job_id", Integer, primary_key=True),
     Column("text_hash", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 recipes = Table(

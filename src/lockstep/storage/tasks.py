@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.errors import ConfigError
+from lockstep.storage import batches
 from lockstep.storage.base import Dialect, Source
 from lockstep.storage.changes import enqueue
 from lockstep.storage.schema import (
@@ -23,8 +24,8 @@ from lockstep.storage.schema import (
 )
 from lockstep.storage.sources import SourceReader, quoted
 
-OutageKind = Literal["away", "refused", "cost"]
-"""What a task waits for: a provider that is away, a person (key, account, settings), or another day's budget."""
+OutageKind = Literal["away", "refused", "cost", "batch"]
+"""What a task waits for: a provider that is away, a person (key, account, settings), another day's budget, or a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def remove_task(connection: Connection, dialect: Dialect, task: StoredTask) -> N
     embeddings_table(task.recipe_id).drop(connection, checkfirst=True)
     for table in (failures, leases):
         connection.execute(sa.delete(table).where(table.c.recipe_id == task.recipe_id))
+    batches.forget_all(connection, task.recipe_id)
     connection.execute(sa.delete(recipes).where(recipes.c.id == task.recipe_id))
     connection.execute(sa.delete(tasks).where(tasks.c.name == task.name))
 

@@ -33,9 +33,7 @@ class UsageRow:
     """US dollars, at the price known on that day; 0 where none was known."""
 
 
-def record(
-    connection: Connection, day: int, task: str, model: str, purpose: Purpose, used: Usage, cost: float
-) -> None:
+def record(connection: Connection, day: int, task: str, model: str, purpose: Purpose, used: Usage, cost: float) -> None:
     """Add to the ledger, in the transaction that stores what was paid for."""
     if used == Usage():
         return

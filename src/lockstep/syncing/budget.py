@@ -18,9 +18,7 @@ from lockstep.types import Chunk, Usage
 class Budget:
     """Says no before more is spent than allowed: what is in flight counts as if it were paid already."""
 
-    def __init__(
-        self, job: Job, *, max_cost: float | None = None, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, job: Job, *, max_cost: float | None = None, clock: Callable[[], float] = time.time) -> None:
         """Begin.
 
         Args:
@@ -34,7 +32,7 @@ class Budget:
         self._job = job
         self._max_cost = max_cost
         self._clock = clock
-        self._reserved: dict[int, float] = {}
+        self._reserved: dict[object, float] = {}
         self._spent = 0.0
         self._price = job.model.info.price_per_million_tokens if not job.model.info.local else 0.0
         if self._price is None and self._is_capped:
@@ -53,25 +51,55 @@ class Budget:
             return
         texts = [chunk.text for chunk in chunks if chunk.image is None]
         tokens = sum(len(ids) for ids in self._job.model.tokenizer.ids(texts))
-        cost = self._cost(tokens)
+        self._set_aside(id(work), len(texts), self._cost(tokens))
+
+    def reserve_batch(self, name: str, texts: int, tokens: int, price: float | None) -> None:
+        """Set aside what a batch of that name will cost, instead of what was set aside for it before.
+
+        Raises:
+            BudgetSpent: that would be too much; what was set aside for it before still is.
+        """
+        if self._is_capped:
+            self._set_aside(name, texts, tokens * (price or 0.0) / 1e6)
+
+    def expect_batch(self, name: str, tokens: int, price: float | None) -> None:
+        """Set aside what a batch will cost that was sent already, whether or not there is money for it."""
+        self._reserved[name] = tokens * (price or 0.0) / 1e6
+
+    def note_batch(self, connection: Connection, name: str, used: Usage, price: float | None) -> float:
+        """Write what a part of a batch cost into the ledger, with what was bought; returns US dollars."""
+        cost = used.tokens * (price or 0.0) / 1e6
+        if name in self._reserved:
+            self._reserved[name] = max(0.0, self._reserved[name] - cost)
+        self._spent += cost
+        day, task = today(self._clock()), self._job.task.name
+        usage.record(connection, day, task, self._job.model.identity, "batch", used, cost)
+        return cost
+
+    def release(self, name: str) -> None:
+        """Give back what is set aside for a batch that has ended."""
+        self._reserved.pop(name, None)
+
+    def _set_aside(self, work: object, texts: int, cost: float) -> None:
+        """Set aside what a piece of work will cost, unless that would be too much."""
         if not cost:
             return
-        ahead = sum(self._reserved.values()) + cost
+        ahead = sum(amount for of, amount in self._reserved.items() if of != work) + cost
         cap = self._job.task.max_cost_per_day
         if cap is not None and (spent := self._spent_today()) + ahead > cap:
             raise BudgetSpent(
                 f'Task "{self._job.task.name}" may cost ${cap:g} a day; ${spent:.4f} are spent today and the next '
-                f"{len(texts)} texts would cost about ${ahead:.4f}.",
+                f"{texts} texts would cost about ${ahead:.4f}.",
                 "It goes on tomorrow (UTC), or when its max_cost_per_day is raised.",
                 until=(today(self._clock()) + 1) * DAY_S,
             )
         if self._max_cost is not None and self._spent + ahead > self._max_cost:
             raise BudgetSpent(
                 f'This sync may cost ${self._max_cost:g}; task "{self._job.task.name}" spent ${self._spent:.4f} and the '
-                f"next {len(texts)} texts would cost about ${ahead:.4f}.",
+                f"next {texts} texts would cost about ${ahead:.4f}.",
                 "Sync again with another max_cost; what is embedded stays.",
             )
-        self._reserved[id(work)] = cost
+        self._reserved[work] = cost
 
     def note(self, connection: Connection, work: object, used: Usage) -> float:
         """Write what was spent into the ledger, with what was bought; returns US dollars."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class SyncStats:
     """Chunks written."""
     embedded: int = 0
     """Texts that the model embedded."""
+    batched: int = 0
+    """Of these, those that came back in a batch; the documents then take them from the cache."""
     cached: int = 0
     """Texts whose vector was known."""
     requests: int = 0
@@ -67,6 +69,8 @@ class Progress:
     """Documents known to wait when the sync began; more may come."""
     texts: int
     """Texts embedded so far."""
+    unit: str = "documents"
+    """What `done` and `total` count; "texts in batches" while it waits for those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class SyncReport:
     outages: dict[str, str]
     """Tasks that stopped because their model could not be reached, and why; their changes wait."""
     seconds: float
+    notes: dict[str, str] = field(default_factory=dict)
+    """What else is worth knowing of a task, such as a batch of which texts failed."""
 
     def __str__(self) -> str:
         total = self.total

@@ -9,12 +9,14 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage import changes, embeddings, leases
+from lockstep.storage import batches, changes, embeddings, leases, usage
+from lockstep.storage.batches import StoredBatch
 from lockstep.storage.schema import changes_table, failures
 from lockstep.storage.sources import SourceReader
 from lockstep.storage.tasks import StoredTask
+from lockstep.storage.vectors import today
 
-State = Literal["running", "idle", "paused", "backing off"]
+State = Literal["running", "idle", "paused", "waiting", "backing off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,15 @@ class TaskStatus:
     """Age of the oldest waiting change, in seconds; None when none waits."""
     outage: str | None
     """Why the last sync stopped early."""
+    cost: float = 0.0
+    """US dollars that the task's texts cost so far, queries among them; 0 where no price is known."""
+    cost_today: float = 0.0
+    """Of it, on this day (UTC)."""
+    tokens: int = 0
+    """That providers counted so far."""
+    tokens_today: int = 0
+    batch: str | None = None
+    """What it waits for at its provider; None when there is nothing."""
 
 
 def task_status(connection: Connection, stored: StoredTask, reader: SourceReader, model: str) -> TaskStatus:
@@ -62,7 +73,10 @@ def task_status(connection: Connection, stored: StoredTask, reader: SourceReader
     waiting = count(connection, queued)
     pending = count(connection, reader.table, unread) + count(connection, queued, ~unread)
     failed = count(connection, failing, ~unread, ~is_queued)
+    cost, tokens = usage.spent(connection, stored.name)
+    cost_today, tokens_today = usage.spent(connection, stored.name, today(now))
     oldest = connection.execute(sa.select(sa.func.min(queue.c.queued_at))).scalar()
+    waiting_batches = batches.open_of(connection, recipe_id)
     return TaskStatus(
         task=stored.name,
         source=reader.source.name,
@@ -75,7 +89,12 @@ def task_status(connection: Connection, stored: StoredTask, reader: SourceReader
         deletions=changes.count_changes(connection, recipe_id) - waiting,
         embeddings=embeddings.count(connection, recipe_id),
         oldest_pending_s=None if oldest is None else max(0.0, now - oldest),
-        outage=stored.outage,
+        outage=None if stored.outage_kind == "batch" else stored.outage,
+        cost=cost,
+        cost_today=cost_today,
+        tokens=tokens,
+        tokens_today=tokens_today,
+        batch=describe_batches(waiting_batches, now) if waiting_batches else None,
     )
 
 
@@ -95,8 +114,29 @@ def count(connection: Connection, rows: sa.FromClause, *conditions: sa.ColumnEle
 
 def state_of(connection: Connection, stored: StoredTask, now: float) -> State:
     """What the task is doing."""
-    if not stored.enabled:
+    waits_for_person = stored.outage_kind == "refused"
+    waits_for_budget = stored.outage_kind == "cost" and now < (stored.outage_until or now)
+    if not stored.enabled or waits_for_person or waits_for_budget:
         return "paused"
     if leases.any_live(connection, stored.recipe_id, now):
         return "running"
+    if batches.any_open(connection, stored.recipe_id):
+        return "waiting"
     return "backing off" if stored.outage else "idle"
+
+
+def describe_batches(pending: list[StoredBatch], now: float) -> str:
+    """What a task waits for, in words."""
+    what = "a batch" if len(pending) == 1 else f"{len(pending)} batches"
+    texts, done = sum(stored.texts for stored in pending), sum(stored.done for stored in pending)
+    ago = since(now - min(stored.submitted_at for stored in pending))
+    return f"{what} of {texts:,} text{'' if texts == 1 else 's'}, sent {ago} ago, {done:,} done"
+
+
+def since(seconds: float) -> str:
+    """A time in its largest unit."""
+    for unit, length in (("day", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}"
+    return f"{max(0, int(seconds))} s"

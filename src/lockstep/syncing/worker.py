@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from lockstep.errors import StoreError, TextTooLong
+from lockstep.errors import BatchPending, StoreError, TextTooLong
 from lockstep.models.isolate import embed_all
 from lockstep.models.outcome import INTERRUPTIONS, Embedded, Stopped
-from lockstep.storage import changes, embeddings, failures, leases, long_texts, vectors
+from lockstep.storage import batches, changes, embeddings, failures, leases, long_texts, vectors
 from lockstep.storage.changes import Change
 from lockstep.storage.leases import Lease, Range
 from lockstep.storage.lookup import in_pages
@@ -198,6 +198,7 @@ class TaskWorker:
         started = time.perf_counter()
         job = self.job
         with self._transaction(write=True) as connection:
+            check_no_batch(connection, job)
             now = self._clock()
             batch = None
             if left := leases.void_leases(connection, job.recipe_id, now):
@@ -313,6 +314,9 @@ class TaskWorker:
         if aging:
             vectors.renew(connection, job.model_id, aging, day + job.task.cache_days)
         elsewhere = leases.texts_in_work(connection, job.model_id, self._clock()) if len(found) < len(hashes) else set()
+        if batches.any_open(connection, job.recipe_id):
+            # Sent since this batch of documents was claimed; the next claim ends the sync.
+            elsewhere |= batches.among(connection, job.model_id, hashes, of_open=True)
         return {h: vector_id for h, (vector_id, _) in found.items()}, elsewhere.intersection(hashes)
 
     def _postpone(
@@ -496,6 +500,16 @@ class TaskWorker:
 
     def _count(self, **more: Any) -> None:
         self.stats += SyncStats(**more)
+
+
+def check_no_batch(connection: Connection, job: Job) -> None:
+    """Refuse to work on a task whose texts are at the provider already.
+
+    Raises:
+        BatchPending: another process has just sent them.
+    """
+    if batches.any_open(connection, job.recipe_id):
+        raise BatchPending(f'Task "{job.task.name}" waits for a batch that was sent meanwhile.', "Sync again later.")
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def test_images_are_embedded_over_http(monkeypatch: pytest.MonkeyPatch, links: L
     """The answer to images is read as that to texts."""
     monkeypatch.setenv("CO_API_KEY", "right")
     with ChaosServer(dimensions=16, key="right", protocols=["cohere"]) as server:
-        connection = Connection.create("cohere", "cohere", base_url=server.url)
+        connection = Connection.create("cohere", "cohere", base_url=server.url, api_key="env:CO_API_KEY")
         found = open_wire(ModelURI.parse("cohere:embed-v4.0"), connection)
         assert isinstance(found, CohereWire)
         response = links.link(connection).send(found.image_request([PNG, PNG + b"2"]))
@@ -179,7 +179,9 @@ def test_a_wrong_key_and_a_too_long_text_are_told_apart(monkeypatch: pytest.Monk
     monkeypatch.setenv("CO_API_KEY", "right")
     monkeypatch.setenv("WRONG_KEY", "wrong")
     with ChaosServer(dimensions=16, key="right", protocols=["cohere"]) as server:
-        connection = Connection.create("cohere", "cohere", base_url=server.url, search_api_key="env:WRONG_KEY")
+        connection = Connection.create(
+            "cohere", "cohere", base_url=server.url, api_key="env:CO_API_KEY", search_api_key="env:WRONG_KEY"
+        )
         opened = open_remote(ModelURI.parse("cohere:embed-english-v3.0"), connection, links)
         with pytest.raises(TextTooLong, match="too many tokens"):
             opened.embed(["word " * 600], "document")

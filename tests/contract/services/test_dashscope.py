@@ -131,7 +131,13 @@ def test_a_wrong_key_and_a_too_long_text_are_told_apart(monkeypatch: pytest.Monk
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-right")
     monkeypatch.setenv("WRONG_KEY", "sk-wrong")
     with ChaosServer(dimensions=16, key="sk-right", protocols=["dashscope"]) as server:
-        connection = Connection.create("dashscope", "dashscope", base_url=server.url, search_api_key="env:WRONG_KEY")
+        connection = Connection.create(
+            "dashscope",
+            "dashscope",
+            base_url=server.url,
+            api_key="env:DASHSCOPE_API_KEY",
+            search_api_key="env:WRONG_KEY",
+        )
         opened = open_remote(ModelURI.parse("dashscope:text-embedding-v2"), connection, links)
         with pytest.raises(TextTooLong, match="Range of input length"):
             opened.embed(["word " * 2049], "document")

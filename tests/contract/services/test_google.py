@@ -166,8 +166,10 @@ def test_the_key_is_found_under_either_name(
         if value is not None:
             monkeypatch.setenv(name, value)
     with ChaosServer(dimensions=4, protocols=["google"]) as server:
-        connection = Connection.create("google", "google", base_url=server.url)
-        open_remote(ModelURI.parse("google:gemini-embedding-001"), connection, links).embed(["x"], "document")
+        connection = Connection.create("google", "google", base_url=server.url, api_key="env:GEMINI_API_KEY")
+        open_remote(ModelURI.parse("google:gemini-embedding-001?dimensions=4"), connection, links).embed(
+            ["x"], "document"
+        )
         assert server.requests[-1].headers["x-goog-api-key"] == used
 
 
@@ -175,7 +177,7 @@ def test_a_wrong_key_is_refused(monkeypatch: pytest.MonkeyPatch, links: Links) -
     """Google answers 400 to it; no other text will fare better."""
     monkeypatch.setenv("GEMINI_API_KEY", "wrong")
     with ChaosServer(dimensions=16, key="right", protocols=["google"]) as server:
-        connection = Connection.create("google", "google", base_url=server.url)
+        connection = Connection.create("google", "google", base_url=server.url, api_key="env:GEMINI_API_KEY")
         opened = open_remote(ModelURI.parse("google:gemini-embedding-001"), connection, links)
         with pytest.raises(AccessRefused, match="API key not valid"):
             opened.embed(TEXTS, "document")

@@ -176,11 +176,11 @@ def test_texts_are_embedded_over_http(model: str, monkeypatch: pytest.MonkeyPatc
 def test_types_point_where_the_floats_do(dtype: str, monkeypatch: pytest.MonkeyPatch, links: Links) -> None:
     """Vectors in a smaller type are as wide as the floats, and near them."""
     monkeypatch.setenv("VOYAGE_API_KEY", "pa")
-    with ChaosServer(dimensions=256, protocols=["voyage"]) as server:
-        connection = Connection.create("voyage", "voyage", base_url=server.url)
-        found = open_remote(ModelURI.parse(f"voyage:voyage-3.5?output_dtype={dtype}"), connection, links).embed(
-            TEXTS, "document"
-        )
+    with ChaosServer(dimensions=300, protocols=["voyage"]) as server:
+        connection = Connection.create("voyage", "voyage", base_url=server.url, api_key="env:VOYAGE_API_KEY")
+        found = open_remote(
+            ModelURI.parse(f"voyage:voyage-3.5?output_dtype={dtype}&dimensions=256"), connection, links
+        ).embed(TEXTS, "document")
     near = (found / np.linalg.norm(found, axis=1, keepdims=True) * hash_vectors(TEXTS, 256)).sum(axis=1)
     assert found.shape == (3, 256)
     assert near.min() > (0.75 if "binary" in dtype else 0.99)
@@ -191,7 +191,9 @@ def test_a_wrong_key_and_a_too_long_text_are_told_apart(monkeypatch: pytest.Monk
     monkeypatch.setenv("VOYAGE_API_KEY", "pa-right")
     monkeypatch.setenv("WRONG_KEY", "pa-wrong")
     with ChaosServer(dimensions=16, key="pa-right", protocols=["voyage"]) as server:
-        connection = Connection.create("voyage", "voyage", base_url=server.url, search_api_key="env:WRONG_KEY")
+        connection = Connection.create(
+            "voyage", "voyage", base_url=server.url, api_key="env:VOYAGE_API_KEY", search_api_key="env:WRONG_KEY"
+        )
         opened = open_remote(ModelURI.parse("voyage:voyage-3.5"), connection, links)
         with pytest.raises(TextTooLong, match="too many tokens"):
             opened.embed(["word " * 32_001], "document")

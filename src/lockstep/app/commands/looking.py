@@ -11,7 +11,7 @@ import typer
 from lockstep.app import exits
 from lockstep.app.commands.arguments import DatabasePath, Json, MaybeTask, open_existing
 from lockstep.app.commands.tasks import add_task
-from lockstep.app.output import as_json, command, count, duration, line, note, shown_id, table
+from lockstep.app.output import as_json, command, count, duration, line, money, note, shown_id, table
 
 
 def status(database: DatabasePath, task: MaybeTask = None, json: Json = False) -> None:
@@ -43,8 +43,16 @@ def status(database: DatabasePath, task: MaybeTask = None, json: Json = False) -
     for one in found:
         if one.deletions:
             note(f"{one.task}: {count(one.deletions, 'deleted document')} to clean up at the next sync")
+        if one.tokens:
+            line(
+                f"{one.task}: {one.tokens:,} tokens paid for, {money(one.cost)}; today {one.tokens_today:,} tokens, "
+                f"{money(one.cost_today)}"
+            )
+        if one.batch:
+            note(f"{one.task} waits for {one.batch}")
         if one.outage:
-            note(f"{one.task} stopped early: {one.outage}", fg="yellow")
+            word = "is paused" if one.state == "paused" else "stopped early"
+            note(f"{one.task} {word}: {one.outage}", fg="yellow")
 
 
 def errors(database: DatabasePath, task: MaybeTask = None, json: Json = False) -> None:

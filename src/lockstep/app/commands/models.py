@@ -25,7 +25,9 @@ ModelName = Annotated[
 
 def embed(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="What to embed.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="See: lockstep models")] = "local:minilm",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.")
+    ] = None,
     kind: Annotated[str, typer.Option("--kind", help="document or query")] = "document",
     truncate: Annotated[str, typer.Option("--truncate", help="A text that is too long: error or end")] = "error",
     json: Json = False,

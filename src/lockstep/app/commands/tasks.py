@@ -27,11 +27,16 @@ def add(
     field: Annotated[
         list[str], typer.Option("--field", "-f", help="What to embed: name, address.city, tags[]; repeatable.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="See: lockstep models")] = "local:minilm",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.")
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", help="Of a chunk; the model's limit by default.")
     ] = None,
     overlap_tokens: Annotated[int, typer.Option("--overlap-tokens", help="That chunks share with the one before.")] = 0,
+    max_cost_per_day: Annotated[
+        float | None, typer.Option("--max-cost-per-day", help="US dollars; syncing pauses when they are spent.")
+    ] = None,
     cache_days: Annotated[int, typer.Option("--cache-days", help="How long unused vectors are kept.")] = 90,
     json: Json = False,
 ) -> None:
@@ -47,9 +52,10 @@ def add(
             name,
             source,
             field,
-            model=model,
+            **({"model": model} if model else {}),
             chunking={"max_tokens": max_tokens, "overlap_tokens": overlap_tokens},
             cache_days=cache_days,
+            max_cost_per_day=max_cost_per_day,
         )
     if json:
         as_json(asdict(task))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import cast
 
 from lockstep.errors import MissingExtra
+from lockstep.models.remote import ellmental
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.facts import facts_of, names_of, price_of
 from lockstep.models.remote.keys import KeyAuth, NoAuth
@@ -41,13 +42,19 @@ class Links:
     def connection(self, name: str) -> Connection | None:
         """The connection of that name."""
         found = self._stored(name)
-        if found is None and name in KINDS:
+        if found is None and name == ellmental.NAME:
+            found = ellmental.environment_connection()
+        if found is None and name in self.kinds():
             found = Connection.default(name)
         return found
 
     def names(self) -> list[str]:
         """Every name that a connection has."""
-        return [*self._names(), *KINDS]
+        return [*self._names(), *self.kinds()]
+
+    def kinds(self) -> list[str]:
+        """The kinds that have a default connection: all but `http`, whose files say it all."""
+        return [kind for kind in KINDS if kind != "http"]
 
     def link(self, connection: Connection) -> Link:
         """The link of a connection; another when its settings were changed."""
@@ -80,9 +87,10 @@ def open_remote(uri: ModelURI, connection: Connection, links: Links) -> RemoteMo
     max_tokens = uri.number("max_tokens", 0, minimum=1) or None
     own = replace(uri, options={name: value for name, value in uri.options.items() if name != "max_tokens"})
     wire = open_wire(own, connection)
-    known = facts_of(connection.kind, uri.name)
+    name = uri.options.get("model", uri.name)  # at Azure, the URI names a deployment
+    known = facts_of(connection.kind, name)
     dimensions = uri.number("dimensions", 0, minimum=1) or known.get("dimensions")
-    price = price_of(connection.kind, uri.name)
+    price = price_of(connection.kind, name)
     listed = price.per_million_tokens if price else (0.0 if connection.is_local else None)
     facts = Facts(
         uri=f"{uri.provider}:{uri.name}",
@@ -95,6 +103,18 @@ def open_remote(uri: ModelURI, connection: Connection, links: Links) -> RemoteMo
         description=KINDS[connection.kind].title,
     )
     return RemoteModel(wire, facts, links.link(connection), links.link(connection.for_search))
+
+
+def open_described(uri: ModelURI, links: Links) -> RemoteModel:
+    """The model of a service that a file describes: `http:./my-server.toml`.
+
+    Raises:
+        ConfigError: the file is not there, or says something wrong.
+    """
+    from lockstep.models.remote.services.described import connection_of, read_description
+
+    description = read_description(uri.name)
+    return open_remote(description.uri(uri), connection_of(description, uri.name), links)
 
 
 def first_model(kind: str) -> str | None:

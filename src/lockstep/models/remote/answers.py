@@ -79,8 +79,9 @@ def matrix(embeddings: Sequence[Any]) -> Vectors:
     if embeddings and all(isinstance(each, str) for each in embeddings):
         return from_base64(embeddings)
     try:
-        found = np.asarray(embeddings, dtype=np.float32)
-    except TypeError as exc:
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused as such
+            found = np.asarray(embeddings, dtype=np.float32)
+    except (TypeError, OverflowError) as exc:
         raise ValueError("an embedding is no list of numbers") from exc
     except ValueError as exc:
         if all(isinstance(each, list) for each in embeddings):

@@ -6,6 +6,8 @@ import random
 
 FAILURES_MAX = 5
 OPEN_S_FIRST, OPEN_S_MAX = 1.0, 60.0
+TRIPS_WAITED = 3
+"""So often a job waits for the next probe; then it ends, and is tried again later as a whole."""
 
 
 class Breaker:
@@ -16,7 +18,8 @@ class Breaker:
 
     def __init__(self) -> None:
         self._failures = 0
-        self._trips = 0
+        self.trips = 0
+        """How often it opened since the last success."""
         self._open_until: float | None = None
         self._probing = False
 
@@ -24,6 +27,11 @@ class Breaker:
     def is_closed(self) -> bool:
         """Whether requests go through as usual."""
         return self._open_until is None
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so many probes failed that nobody should wait for the next one."""
+        return self.trips > TRIPS_WAITED
 
     def delay_s(self, now: float) -> float | None:
         """Seconds until a request may go; 0 now; None as long as another probes."""
@@ -39,7 +47,7 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The service answered: it is there, whatever it said."""
-        self._failures = self._trips = 0
+        self._failures = self.trips = 0
         self._open_until = None
         self._probing = False
 
@@ -52,6 +60,6 @@ class Breaker:
         self._failures += 1
         was_probe, self._probing = self._probing, False
         if was_probe or (self._open_until is None and self._failures >= FAILURES_MAX):
-            open_s = min(OPEN_S_FIRST * 2.0**self._trips, OPEN_S_MAX)
+            open_s = min(OPEN_S_FIRST * 2.0 ** min(self.trips, 16), OPEN_S_MAX)
             self._open_until = now + open_s * random.uniform(0.75, 1.25)  # noqa: S311 - jitter needs no secrecy
-            self._trips += 1
+            self.trips += 1

@@ -74,14 +74,22 @@ class Connection:
             raise UnknownName("kind of connection", self.kind, KINDS)
         if not NAME.fullmatch(self.name) or self.name in RESERVED:
             raise ConfigError(
-                f'A connection cannot be named "{self.name}".', "Use a-z, 0-9, single dashes and dots, and no kind's name."
+                f'A connection cannot be named "{self.name}".',
+                f"Use a-z, 0-9, single dashes and dots, and none of: {', '.join(RESERVED)}.",
+            )
+        if self.name in KINDS and self.name != self.kind:
+            raise ConfigError(
+                f'A connection of the kind "{self.kind}" cannot be named "{self.name}", as another kind is.',
+                "Choose another name.",
             )
         for what in ("api_key", "search_api_key"):
             if (reference := getattr(self, what)) is not None:
                 check_reference(reference, what)
         for setting in self.settings:
             if setting not in KINDS[self.kind].settings:
-                raise UnknownName(f"setting of {self.kind} connections", setting, [*KINDS[self.kind].settings, *NUMBERS])
+                raise UnknownName(
+                    f"setting of {self.kind} connections", setting, [*KINDS[self.kind].settings, *NUMBERS]
+                )
         for setting, (low, high) in NUMBERS.items():
             value = getattr(self, setting)
             if value is not None and (type(value) is not int or not low <= value <= high):
@@ -108,7 +116,9 @@ class Connection:
         """The connection that every kind has: its usual address, and the usual places of its key and settings."""
         found = KINDS[kind]
         base_url = os.environ.get(found.base_url_env) if found.base_url_env else None
-        settings = {name: os.environ[variable] for name, variable in found.settings_env.items() if os.environ.get(variable)}
+        settings = {
+            name: os.environ[variable] for name, variable in found.settings_env.items() if os.environ.get(variable)
+        }
         needed = found.key_env and (found.needs_key or os.environ.get(found.key_env))
         key = f"env:{found.key_env}" if needed else None
         return cls(name=kind, kind=kind, base_url=base_url or None, api_key=key, settings=settings)
@@ -186,13 +196,14 @@ def check_url(url: str, what: str) -> None:
             word in name.lower() for name in re.findall(r"([^&=?]+)=", parts.query) for word in SECRET_WORDS
         )
         port = parts.port
-    except ValueError as exc:
-        raise ConfigError(f"{what} is no address: {exc}.", "Write it like https://host/path.") from None
-    if holds_key and what == "base_url":
-        raise ConfigError(f"{what} holds a key; a key in an address ends up in logs.", "Give api_key=env:NAME instead.")
+    except ValueError:
+        raise ConfigError(f"{what} is no address.", "Write it like https://host/path.") from None
+    if holds_key:
+        other = "Set HTTPS_PROXY" if what == "proxy" else "Give api_key=env:NAME"
+        raise ConfigError(f"{what} holds a key; a key in an address ends up in logs.", f"{other} instead.")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        shown = url if not holds_key else what
-        raise ConfigError(f'{what} "{shown}" is no address.', "Write it like https://host/path.")
+        # What is no address may be a key in the wrong place.
+        raise ConfigError(f"{what} is no address.", "Write it like https://host/path.")
     if parts.query or parts.fragment:
         raise ConfigError(f'{what} "{parts.scheme}://{parts.netloc}{parts.path}?…" ends with more than a path.')
 

@@ -24,7 +24,7 @@ def limits(headers: Mapping[str, str]) -> tuple[float | None, float | None]:
     found: dict[str, float] = {}
     for name, what in LIMIT_HEADERS.items():
         value = headers.get(name)
-        if value and value.strip().isdecimal() and int(value):
+        if value and re.fullmatch(r"\d{1,15}", value.strip()) and int(value):
             found.setdefault(what, float(value))
     return found.get("requests"), found.get("tokens")
 
@@ -54,4 +54,5 @@ def duration_s(text: str) -> float | None:
     if not found or not any(found.groups()):
         return None
     days, hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
-    return 86_400 * days + 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
+    total = 86_400 * days + 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
+    return total if total < float("inf") else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import httpx
 
@@ -19,6 +21,10 @@ CONNECT_S = 10.0
 ANSWER_BYTES_MAX = 64 << 20
 """Of one answer; 128 vectors of 3,072 numbers written out in full take 8 MB."""
 KEEP_S = 60.0  # an idle connection
+FILE_BYTES_MAX = 16 << 30
+"""Of one file that is downloaded; it is read as it comes, and never held."""
+FILE_PART = 1 << 18
+SLOWEST_BYTES_PER_S = 10_000  # a download that is slower has no end that one could wait for
 
 
 class Response(NamedTuple):
@@ -50,6 +56,8 @@ class Client:
                 "Content-Type": "application/json",
             },
         )
+        # A model without a database is closed by nobody.
+        weakref.finalize(self, self._http.close)
 
     def send(self, request: Request, signature: Mapping[str, str], limit: int = ANSWER_BYTES_MAX) -> Response:
         """Send a request and read its answer.
@@ -60,11 +68,57 @@ class Client:
             BadEmbedding: the answer is larger than any that makes sense.
         """
         deadline = time.monotonic() + self._timeout_s
+        with self._exchange(request, signature, request.body) as response:
+            return Response(response.status_code, response.headers, self._read(response, deadline, limit))
+
+    def upload(
+        self, request: Request, signature: Mapping[str, str], file: BinaryIO, tail: bytes, going_on: Callable[[], None]
+    ) -> Response:
+        """Send a request with a file behind its body, read from where it stands, and read the answer.
+
+        Args:
+            request: what comes before the file.
+            signature: proves who asks.
+            file: of any size; a part of it is in memory at a time.
+            tail: what comes after it.
+            going_on: called before every part; may raise.
+
+        Raises:
+            ProviderUnavailable, AccessRefused, BadEmbedding: as in `send`.
+        """
+        start = file.tell()
+        size = file.seek(0, 2) - start
+        file.seek(start)
+        sized = {"Content-Length": str(len(request.body) + size + len(tail))}
+        parts = parts_of(request.body, file, tail, going_on)
+        with self._exchange(request, {**signature, **sized}, parts) as response:
+            body = self._read(response, time.monotonic() + self._timeout_s, ANSWER_BYTES_MAX)
+            return Response(response.status_code, response.headers, body)
+
+    @contextmanager
+    def download(self, request: Request, signature: Mapping[str, str]) -> Iterator[tuple[Response, Iterator[bytes]]]:
+        """Send a request whose answer is a file: (the answer, what is in it, as it comes); a refusal has its body.
+
+        Raises:
+            ProviderUnavailable, AccessRefused, BadEmbedding: as in `send`; while it is read, too.
+        """
+        with self._exchange(request, signature, request.body) as response:
+            if response.is_success:
+                yield Response(response.status_code, response.headers, b""), self._steadily(response)
+            else:
+                body = self._read(response, time.monotonic() + self._timeout_s, ANSWER_BYTES_MAX)
+                yield Response(response.status_code, response.headers, body), iter(())
+
+    @contextmanager
+    def _exchange(
+        self, request: Request, signature: Mapping[str, str], content: bytes | Iterable[bytes]
+    ) -> Iterator[httpx.Response]:
+        """A request and its answer, not yet read; the library's errors come out as ours."""
         try:
             with self._http.stream(
-                request.method, request.url, content=request.body, headers={**request.headers, **signature}
+                request.method, request.url, content=content, headers={**request.headers, **signature}
             ) as response:
-                return Response(response.status_code, response.headers, self._read(response, deadline, limit))
+                yield response
         except httpx.TimeoutException as exc:
             raise ProviderUnavailable(
                 f'Connection "{self._name}" got no answer from {host(request.url)} within {self._timeout_s:g} s.',
@@ -96,6 +150,21 @@ class Client:
                 )
         return b"".join(parts)
 
+    def _steadily(self, response: httpx.Response) -> Iterator[bytes]:
+        """The parts of a file, as long as they come at a pace and make no more than a file may have."""
+        started, size = time.monotonic(), 0
+        for part in response.iter_raw():
+            size += len(part)
+            if size > FILE_BYTES_MAX:
+                raise BadEmbedding(f'Connection "{self._name}" got a file of more than {FILE_BYTES_MAX >> 30} GB.')
+            if time.monotonic() - started > self._timeout_s + size / SLOWEST_BYTES_PER_S:
+                raise ProviderUnavailable(
+                    f'Connection "{self._name}" got only {size} bytes of a file within '
+                    f"{time.monotonic() - started:.0f} s.",
+                    "Try again later, or raise timeout_s.",
+                )
+            yield part
+
     def _lost(self, exc: httpx.TransportError, url: str) -> ProviderUnavailable | AccessRefused:
         """A connection that failed."""
         cause: BaseException | None = exc
@@ -110,6 +179,15 @@ class Client:
         return ProviderUnavailable(
             f'Connection "{self._name}" cannot reach {host(url)}: {said}.', "Check the address and the network."
         )
+
+
+def parts_of(head: bytes, file: BinaryIO, tail: bytes, going_on: Callable[[], None]) -> Iterator[bytes]:
+    """A body with a file in it, part by part."""
+    yield head
+    while part := file.read(FILE_PART):
+        going_on()
+        yield part
+    yield tail
 
 
 def trusted(connection: Connection) -> ssl.SSLContext:

@@ -28,7 +28,7 @@ def check_reference(reference: str, what: str) -> None:
     if scheme == "env" and not VARIABLE.fullmatch(place):
         raise ConfigError(f"{what} names an environment variable that cannot be one.", KEY_FORMS)
     if scheme == "keyring" and "/" not in place:
-        raise ConfigError(f'{what} "{reference}" names no user.', KEY_FORMS)
+        raise ConfigError(f"{what} names no user of the keyring.", KEY_FORMS)
 
 
 def read_key(reference: str, who: str) -> str:
@@ -46,7 +46,7 @@ def read_key(reference: str, who: str) -> str:
     if scheme == "env":
         found, where = os.environ.get(place), f"the environment variable {place}"
     elif scheme == "file":
-        found, where = read_file(Path(place).expanduser()), f"the file {place}"
+        found, where = read_file(Path(place)), f"the file {place}"
     else:
         found, where = read_keyring(place), f'the keyring entry "{place}"'
     if found is None:
@@ -72,11 +72,11 @@ def hint(scheme: str, place: str) -> str:
 def read_file(path: Path) -> str | None:
     """What a file holds; None when it is not there."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.expanduser().open(encoding="utf-8-sig") as file:
             return file.read(KEY_LENGTH_MAX + 2)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, RuntimeError, ValueError) as exc:  # ValueError: no text, or no path
         raise ConfigError(f"The key file {path} cannot be read: {type(exc).__name__}.") from exc
 
 
@@ -107,6 +107,7 @@ class KeyAuth:
 
     def headers(self, request: Request) -> Mapping[str, str]:
         """See `Auth.headers`."""
+        del request
         if self._key is None:
             self._key = read_key(self._reference, self._who)
         return {self._header: self._prefix + self._key}
@@ -125,6 +126,7 @@ class NoAuth:
 
     def headers(self, request: Request) -> Mapping[str, str]:
         """See `Auth.headers`."""
+        del request
         return {}
 
     def secrets(self) -> Sequence[str]:

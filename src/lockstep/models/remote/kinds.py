@@ -43,7 +43,7 @@ class Kind:
     document_fields: Mapping[str, Any] = field(default_factory=dict)
     query_fields: Mapping[str, Any] = field(default_factory=dict)
     batch: str | None = None
-    """`module:function` of its batch endpoint, for those that have one."""
+    """`module:function` under `batches` of its batch endpoint, for those that have one."""
 
 
 # Addresses, key variables and limits are those of each service's own reference; where none is published, the most that
@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = {
         key_env="OPENAI_API_KEY",
         settings=("organization", "project"),
         settings_env={"organization": "OPENAI_ORG_ID", "project": "OPENAI_PROJECT_ID"},
+        batch="openai:open_openai",
         tokens_max=300_000,
     ),
     "mistral": Kind(
@@ -63,6 +64,7 @@ KINDS: dict[str, Kind] = {
         base_url="https://api.mistral.ai/v1",
         key_env="MISTRAL_API_KEY",
         dimensions_field="output_dimension",
+        batch="mistral:open_mistral",
         texts_max=256,
         tokens_max=16_000,
     ),
@@ -116,6 +118,7 @@ KINDS: dict[str, Kind] = {
         base_url="https://api.voyageai.com/v1",
         key_env="VOYAGE_API_KEY",
         options=("output_dtype",),
+        batch="voyage:open_voyage",
         texts_max=1000,
         tokens_max=120_000,
     ),
@@ -138,6 +141,7 @@ KINDS: dict[str, Kind] = {
         auth="google:open_auth",
         settings=("api_version",),
         options=("task_type",),
+        batch="google:open_google",
         texts_max=100,
     ),
     "vertex": Kind(
@@ -229,6 +233,7 @@ KINDS: dict[str, Kind] = {
         settings=("api_version", "active_directory"),
         settings_env={"api_version": "OPENAI_API_VERSION"},
         options=("model",),
+        batch="openai:open_azure",
         tokens_max=300_000,
     ),
     "huggingface": Kind(

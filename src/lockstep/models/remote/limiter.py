@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lockstep.errors import ProviderUnavailable
+from lockstep.errors import CircuitOpen, ProviderUnavailable
 from lockstep.models.outcome import Stopped
 from lockstep.models.remote.breaker import Breaker
 
@@ -28,10 +28,10 @@ CLIMB_S = 2.0  # from the decreased pace to near the refused rate
 HOLD_S_FIRST, HOLD_S_MAX = 1.0, 60.0  # there; twice as long each time that the refused rate turns out to be the same
 SAME = 0.15  # rates that differ by less than this share are the same
 BEYOND = 0.02  # of the refused rate: the first second's climb beyond it; each second's is twice the one before
-PACE_MIN = 0.1  # requests a second
+PACE_MIN = 0.02  # requests a second; some free accounts get three a minute
 PAUSE_S_MAX = 900.0  # a service that says "come back in an hour" is asked again after so long
+AWAY_WAIT_S_MAX = 2.0  # a job that begins waits so long for the next probe of a service that is away
 SEARCH_WAIT_S_MAX = 2.0  # a search is told rather than kept waiting longer than this for a service that is away
-
 
 
 class Grant(NamedTuple):
@@ -40,6 +40,8 @@ class Grant(NamedTuple):
     tokens: int
     """As estimated."""
     at: float
+    taken: float
+    """What the tokens' bucket gave for it."""
 
 
 @dataclass(slots=True)
@@ -124,6 +126,8 @@ class _Waiter:
     def __init__(self, lock: threading.Lock, tokens: float, first: bool) -> None:
         self.tokens = tokens
         self.first = first
+        self.trips = 0
+        """Of the breaker, when it began to wait."""
         self.turn = threading.Condition(lock)
 
 
@@ -138,19 +142,32 @@ class Limiter:
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
+        """Begin with nothing in flight.
+
+        Args:
+            name: of the connection, for messages.
+            in_flight: most requests on their way at once, one place for searches not counted.
+            requests_per_minute: at most; None for what the service says.
+            tokens_per_minute: likewise.
+            clock: seconds that only grow.
+            wait: waits for a turn, so many seconds at most; with `clock`, time can be another than the real one.
+        """
         self.name = name
         self._in_flight_max = in_flight
         self._set = (requests_per_minute, tokens_per_minute)
         self._clock = clock
+        self._wait = wait
         self._lock = threading.Lock()
         self._first: deque[_Waiter] = deque()
         self._rest: deque[_Waiter] = deque()
         self._in_flight = 0
         self._requests, self._tokens, self._pace = Bucket(), Bucket(), Pace()
         self._paused_until = 0.0
-        self._first_at: float | None = None  # the first request, after a pause of a window or more
-        self._passed: deque[float] = deque()  # when requests got through, over the last window
+        self._first_at = clock()  # the first request, after a pause of a window or more
+        self._sent: deque[float] = deque()  # when requests went out, over the last window
+        self._passed: deque[float] = deque()  # when requests got through
         self._breaker = Breaker()
         self._last_problem = ""
         self._estimate = 1.0  # tokens that the service counts for one of ours
@@ -166,24 +183,22 @@ class Limiter:
 
         Raises:
             Stopped: `stopping` said so.
-            ProviderUnavailable: the service is away, and a search should not wait for it.
+            CircuitOpen: the service has been away for long.
+            ProviderUnavailable: a search would wait too long.
         """
         with self._lock:
             waiter = _Waiter(self._lock, tokens * self._estimate, first)
             queue = self._first if first else self._rest
             queue.append(waiter)
+            waiter.trips = self._breaker.trips
             try:
                 while True:
                     now = self._clock()
                     delay = self._delay_s(waiter, now)
                     if delay is not None and delay <= 0:
                         return self._grant(tokens, waiter, now)
-                    if first and delay is not None and delay > SEARCH_WAIT_S_MAX:
-                        raise ProviderUnavailable(
-                            f'Connection "{self.name}" waits {delay:.0f} s: {self._last_problem or "limit reached"}',
-                            "Try again later.",
-                        )
-                    waiter.turn.wait(POLL_S if delay is None else min(delay, POLL_S))
+                    self._check_patience(waiter, delay, now)
+                    self._wait(waiter.turn, POLL_S if delay is None else min(delay, POLL_S))
                     if stopping():
                         raise Stopped
             finally:
@@ -196,9 +211,10 @@ class Limiter:
             now = self._clock()
             self._breaker.succeeded()
             self._note_passed(now)
-            if tokens is not None and grant.tokens:
+            if tokens is not None:
                 # What was estimated wrong is set right, and the estimate with it.
-                self._tokens.take(tokens - grant.tokens * self._estimate, now)
+                self._tokens.take(tokens - grant.taken, now)
+            if tokens is not None and grant.tokens:
                 self._estimate += 0.1 * (min(max(tokens / grant.tokens, 0.1), 10.0) - self._estimate)
             self._end()
 
@@ -247,7 +263,8 @@ class Limiter:
                 (self._tokens, self._set[1], tokens_per_minute),
             ):
                 limits = [limit for limit in (given, told) if limit]
-                rate = min(limits) / 60 if limits else bucket.rate
+                # An answer without such headers takes back nothing.
+                rate = min(limits) / 60 if told or (limits and bucket.rate is None) else bucket.rate
                 if rate != bucket.rate:
                     bucket.set(rate, now)
 
@@ -256,6 +273,23 @@ class Limiter:
         with self._lock:
             rates = (self._requests.rate, self._tokens.rate)
         return (rates[0] and rates[0] * 60, rates[1] and rates[1] * 60)
+
+    def _check_patience(self, waiter: _Waiter, delay: float | None, now: float) -> None:
+        """Whether it is worth waiting.
+
+        Raises:
+            CircuitOpen: the service has been away for long.
+            ProviderUnavailable: it is a search, and would wait too long.
+        """
+        away = self._breaker.delay_s(now)
+        if away and self._breaker.is_hopeless and (away > AWAY_WAIT_S_MAX or waiter.trips < self._breaker.trips):
+            raise CircuitOpen(self._last_problem, f"The next try is in {away:.0f} s at the earliest.")
+        if waiter.first and max(delay or 0.0, away or 0.0) > SEARCH_WAIT_S_MAX:
+            raise ProviderUnavailable(
+                f'Connection "{self.name}" cannot be asked for {max(delay or 0.0, away or 0.0):.0f} s. '
+                f"{self._last_problem}".rstrip(),
+                "Try again later.",
+            )
 
     def _delay_s(self, waiter: _Waiter, now: float) -> float | None:
         """Seconds until it may go; None until somebody wakes it."""
@@ -278,14 +312,16 @@ class Limiter:
         )
 
     def _grant(self, tokens: int, waiter: _Waiter, now: float) -> Grant:
-        if self._first_at is None or (not self._in_flight and not self._passed_lately(now)):
+        forget_before(self._sent, now - WINDOW_S)
+        if not self._sent:
             self._first_at = now
+        self._sent.append(now)
         self._in_flight += 1
         self._breaker.begin()
         self._requests.take(1, now)
         self._tokens.take(waiter.tokens, now)
         self._pace.bucket.take(1, now)
-        return Grant(tokens, now)
+        return Grant(tokens, now, waiter.tokens)
 
     def _end(self) -> None:
         self._in_flight -= 1
@@ -299,14 +335,17 @@ class Limiter:
 
     def _note_passed(self, now: float) -> None:
         self._passed.append(now)
-        while self._passed[0] < now - WINDOW_S:
-            self._passed.popleft()
-
-    def _passed_lately(self, now: float) -> bool:
-        return bool(self._passed) and self._passed[-1] >= now - WINDOW_S
+        forget_before(self._passed, now - WINDOW_S)
 
     def _bearable(self, now: float) -> float:
-        """Requests a second that got through of late."""
-        passed = sum(at >= now - WINDOW_S for at in self._passed)
-        span_s = min(now - self._first_at, WINDOW_S) if self._first_at is not None else WINDOW_S
-        return max(passed / max(span_s, 0.05), PACE_MIN)
+        """Requests a second that got through of late; where none did, half of those that were sent."""
+        for times in (self._passed, self._sent):
+            forget_before(times, now - WINDOW_S)
+        span_s = max(min(now - self._first_at, WINDOW_S), 0.05)
+        return max(len(self._passed) / span_s if self._passed else len(self._sent) / span_s / 2, PACE_MIN)
+
+
+def forget_before(times: deque[float], limit: float) -> None:
+    """Drop what is too old."""
+    while times and times[0] < limit:
+        times.popleft()

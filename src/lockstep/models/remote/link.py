@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from lockstep.errors import ProviderRejected, ProviderUnavailable, RateLimited
+from lockstep.models.outcome import Stopped
 from lockstep.models.remote import headers
 from lockstep.models.remote.connection import Connection
-from lockstep.models.remote.keys import KeyAuth
 from lockstep.models.remote.http import Client, Response
+from lockstep.models.remote.keys import KeyAuth
 from lockstep.models.remote.limiter import Grant, Limiter
 from lockstep.models.remote.refusals import Refusal
 from lockstep.models.remote.wire import Auth, Request
 
 SEARCH_THREADS = 8
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 T = TypeVar("T")
@@ -73,9 +76,9 @@ class Link:
         end: Callable[[Grant], None] = self.limiter.ended
         try:
             response = self._exchange(request, signature, texts)
-            if (after := self._readable(follow, response.body)) is not None:
+            if (after := self.readable(follow, response.body)) is not None:
                 response = self._exchange(after, self._auth.headers(after), texts)
-            counted = self._readable(read, response.body)
+            counted = self.readable(read, response.body)
             end = partial(self.limiter.passed, tokens=counted)
         except RateLimited as exc:
             end = partial(self.limiter.refused, retry_after_s=exc.retry_after_s, problem=exc.message)
@@ -94,6 +97,51 @@ class Link:
         """One request and its answer with a status of success; any other is an error."""
         response = self._opened().send(request, signature)
         self.limiter.learn(*headers.limits(response.headers))
+        return self._accepted(request, response, texts)
+
+    def call(self, request: Request, accept: Collection[int] = ()) -> Response:
+        """Send a request that embeds nothing, at once: the limiter does not count it.
+
+        Args:
+            request: what to send.
+            accept: statuses beside those of success that are an answer, and no error.
+
+        Raises:
+            ProviderUnavailable, ProviderRejected, BadEmbedding, ConfigError: as in `send`.
+        """
+        response = self._opened().send(request, self._auth.headers(request))
+        return response if response.status in accept else self._accepted(request, response)
+
+    def upload(self, request: Request, file: BinaryIO, tail: bytes, stopping: Callable[[], bool]) -> Response:
+        """Send a request whose body ends with a file and `tail`; else as `call`.
+
+        Raises:
+            Stopped: `stopping` said so.
+        """
+
+        def going_on() -> None:
+            if stopping():
+                raise Stopped
+
+        response = self._opened().upload(request, self._auth.headers(request), file, tail, going_on)
+        return self._accepted(request, response)
+
+    @contextmanager
+    def download(self, request: Request) -> Iterator[Iterator[bytes]]:
+        """A file as it comes. A service may send us elsewhere for it; our key does not go there."""
+        client = self._opened()
+        with client.download(request, self._auth.headers(request)) as (response, parts):
+            place = response.headers.get("location", "") if response.status in REDIRECTS else ""
+            if not place.startswith(("https://", request.url.partition("//")[0] + "//")):
+                self._accepted(request, response)
+                yield parts
+                return
+        with client.download(Request(place, b"", method="GET"), {}) as (response, parts):
+            self._accepted(request, response)
+            yield parts
+
+    def _accepted(self, request: Request, response: Response, texts: Sequence[str] = ()) -> Response:
+        """An answer with a status of success; any other is an error."""
         if 200 <= response.status < 300:
             return response
         refusal = Refusal(response.status, response.headers, response.body)
@@ -103,7 +151,7 @@ class Link:
             self._auth.forget()
         raise error
 
-    def _readable(self, read: Callable[[bytes], T], body: bytes) -> T:
+    def readable(self, read: Callable[[bytes], T], body: bytes) -> T:
         """What an answer holds; one that cannot be read is a fault on the other side."""
         try:
             return read(body)

@@ -16,16 +16,22 @@ def pack(tokens: Sequence[int], texts_max: int, tokens_max: int | None) -> list[
         texts_max: most texts of a request, 1 or more.
         tokens_max: most tokens of a request; None for any number.
     """
-    requests = -(-len(tokens) // texts_max)
-    size = -(-len(tokens) // requests) if requests else 0
     parts: list[range] = []
     start = total = 0
+    size = even_size(len(tokens), texts_max)
     for position, count in enumerate(tokens):
         is_full = position - start >= size or (tokens_max is not None and total + count > tokens_max)
         if is_full and position > start:
             parts.append(range(start, position))
             start, total = position, 0
+            size = even_size(len(tokens) - start, texts_max)
         total += count
     if start < len(tokens):
         parts.append(range(start, len(tokens)))
     return parts
+
+
+def even_size(texts: int, texts_max: int) -> int:
+    """Texts of the next request, when as few requests as can be share them evenly."""
+    requests = -(-texts // texts_max)
+    return -(-texts // requests) if requests else 0

@@ -7,7 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lockstep.errors import AccessRefused, ProviderError, ProviderRejected, ProviderUnavailable, RateLimited, TextTooLong
+from lockstep.errors import (
+    AccessRefused,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    RateLimited,
+    TextTooLong,
+)
 from lockstep.models.remote.headers import duration_s, retry_after_s
 
 SHOWN_MAX = 300  # characters of what a service says
@@ -17,10 +24,17 @@ SHORTEST_ECHO = 12  # characters of a text that may be in a message by chance
 TOO_LONG = re.compile(
     r"maximum context length|context.?length|too many (input )?tokens|too long|token limit|max(imum)?[ _]?(input[ _]?)?"
     r"(sequence )?(length|tokens)|exceeds? the (maximum|max|limit|context)|must have less than \d+ tokens|"
-    r"larger than the max|input length|range of input length",
+    r"larger than the max|input length|range of input length|token count is|expected maxlength|tokens per submitted batch",
     re.IGNORECASE,
 )
-NO_QUOTA = re.compile(r"insufficient.?(quota|balance|funds|credit)|billing|exceeded your (current )?quota|payment|arrears", re.IGNORECASE)
+NO_QUOTA = re.compile(
+    r"insufficient.?(quota|balance|funds|credit)|billing|exceeded your (current )?quota|payment|arrear", re.IGNORECASE
+)
+SLOWER = re.compile(r"rate.?limits?\b", re.IGNORECASE)
+NO_ACCESS = re.compile(r"api.?key not valid|invalid api.?key|model identifier is invalid", re.IGNORECASE)
+# Free accounts are told of payment when they only come too often; so are Google's, with the time to come back.
+ONLY_RATE = re.compile(r"rate limit", re.IGNORECASE)
+NO_ACCESS = re.compile(r"^API key not valid|\(Arrearage\)$")  # Google's and DashScope's, with status 400
 TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -31,9 +45,11 @@ class Refusal:
         self.status = status
         self.headers = headers
         self.said = message_of(body)
+        delay_s = google_delay_s(body)
         self.retry_after_s = retry_after_s(headers)
         if self.retry_after_s is None:
-            self.retry_after_s = google_delay_s(body)
+            self.retry_after_s = delay_s
+        self._only_rate = status == 429 and (delay_s is not None or bool(ONLY_RATE.search(self.said)))
 
     def error(self, who: str, secrets: Sequence[str], texts: Sequence[str]) -> ProviderError:
         """The typed error for it.
@@ -48,27 +64,39 @@ class Refusal:
         kind = self.kind()
         if kind is RateLimited:
             after = 1.0 if self.retry_after_s is None else self.retry_after_s
-            return RateLimited(told, "It is asked again by itself; lower the limits of the connection if it lasts.", retry_after_s=after)
+            return RateLimited(
+                told,
+                "It is asked again by itself; lower the limits of the connection if it lasts.",
+                retry_after_s=after,
+            )
         if kind is TextTooLong:
             return TextTooLong(told, "Cut it into shorter texts, as a task does.")
         return kind(told, self._hint())
 
     def kind(self) -> type[ProviderError]:
         """Which class of error it is."""
-        if self.status in (429, 402, 403) and NO_QUOTA.search(self.said):
+        if self.status == 429 and (self.retry_after_s is not None or SLOWER.search(self.said)):
+            return RateLimited
+        if self.status in (400, 402, 403, 429) and NO_QUOTA.search(self.said):
             return AccessRefused
         if self.status == 429:
             return RateLimited
+        if self.status == 400 and NO_ACCESS.search(self.said):
+            return AccessRefused
         if self.status in RETRIED or self.status >= 500:
             return ProviderUnavailable
         if self.status == 413 or (self.status in (400, 422) and TOO_LONG.search(self.said)):
             return TextTooLong
-        if self.status in (401, 402, 403, 404, 405) or 300 <= self.status < 400:
+        if self.status in (401, 402, 403, 404, 405) or 300 <= self.status < 400 or self._has_no_access:
             return AccessRefused
         return ProviderRejected
 
+    @property
+    def _has_no_access(self) -> bool:
+        return self.status == 400 and bool(NO_ACCESS.search(self.said))
+
     def _hint(self) -> str:
-        if self.status == 401 or (self.status == 403 and not NO_QUOTA.search(self.said)):
+        if self.status == 401 or ((self.status == 403 or self._has_no_access) and not NO_QUOTA.search(self.said)):
             return "Check the key, and whether it may use this model; then sync again."
         if NO_QUOTA.search(self.said) or self.status == 402:
             return "The account has no credit left, or its quota is used up."
@@ -90,7 +118,7 @@ def message_of(body: bytes) -> str:
 
 
 def find_message(value: Any) -> str | None:
-    """The message in an error's JSON: services put it under `error.message`, `message`, `detail`, `error`, …"""
+    """The message in an error's JSON: services put it under `error.message`, `message`, `detail` or `error`."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lockstep.errors import BadEmbedding, ProviderUnavailable, RateLimited
+from lockstep.errors import AccessRefused, BadEmbedding, ProviderUnavailable, RateLimited
 from lockstep.models.base import checked_vectors
 from lockstep.models.isolate import TRIES_LIMITED, Isolation, Patience
 from lockstep.models.outcome import Embedded
@@ -17,6 +17,9 @@ from lockstep.models.remote.packing import pack
 from lockstep.models.remote.wire import Answer, FactsWire, SteppedWire, Wire
 from lockstep.models.tokens import WordTokenizer
 from lockstep.types import Ids, Kind, ModelInfo, Tokenizer, Usage, Vectors
+
+if TYPE_CHECKING:
+    from lockstep.models.remote.batches.client import BatchClient
 
 PROBE = "hello"
 RETRY_S = 0.5  # before the second try of a request
@@ -75,6 +78,13 @@ class RemoteModel:
     def expect(self, dimensions: int) -> None:
         """Take the dimensions from vectors that are there, rather than from an answer that costs."""
         self._dimensions = self._dimensions or dimensions
+
+    def batches(self) -> BatchClient | None:
+        """Its batch endpoint; None where its service has none."""
+        from lockstep.models.remote.batches.client import open_batches
+
+        name = self._facts.uri.partition(":")[2]
+        return open_batches(self._wire, name, self._links["document"], self._facts.price_per_million_tokens)
 
     def embed(self, texts: Sequence[str], kind: Kind, tokens: Sequence[Ids | None] | None = None) -> Vectors:
         """See `Provider.embed`."""
@@ -137,11 +147,10 @@ class RemoteModel:
         return self._dimensions
 
     def _ask_facts(self, wire: FactsWire) -> None:
-        response = self._links["document"].send(wire.facts_request(), first=True)
         try:
-            facts = wire.facts(response.body)
-        except ValueError:
-            return  # an old server; its vectors tell
+            facts = wire.facts(self._links["document"].send(wire.facts_request(), first=True).body)
+        except (ValueError, AccessRefused):
+            return  # an old server that does not tell; its vectors will
         self._dimensions = facts.get("dimensions") or self._dimensions
         self._max_tokens = self._max_tokens or facts.get("max_tokens")
 
@@ -198,7 +207,7 @@ class _Call:
         """Wait for all parts."""
         waiting = set(futures)
         while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            _, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             if self._given_up:
                 for future in waiting:
                     future.cancel()

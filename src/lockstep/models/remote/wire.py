@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from lockstep.models.uri import ModelURI
 from lockstep.types import Kind, Vectors
 
 
@@ -147,3 +148,9 @@ def json_request(url: str, body: Mapping[str, Any], headers: Mapping[str, str] |
     given = {name: value for name, value in body.items() if value is not None}
     raw = json.dumps(given, ensure_ascii=False, separators=(",", ":")).encode()
     return Request(url, raw, headers=dict(headers or {}))
+
+
+def uri_identity(kind: str, uri: ModelURI) -> str:
+    """Kind, model and the options that change vectors, always in one order."""
+    options = "&".join(f"{name}={value}" for name, value in sorted(uri.options.items()))
+    return f"{kind}:{uri.name}?{options}" if options else f"{kind}:{uri.name}"

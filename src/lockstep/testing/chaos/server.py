@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lockstep.errors import ConfigError
-from lockstep.testing.chaos.batches import Batches
+from lockstep.testing.chaos.batch_dialects import AllBatches
 from lockstep.testing.chaos.connection import converse
 from lockstep.testing.chaos.counters import Counters, Received
 from lockstep.testing.chaos.http import HEAD_BYTES_MAX
@@ -87,7 +87,7 @@ class ChaosServer:
         counters = Counters(keep_texts=keep_texts, keep_bodies=keep_bodies)
         self._burst_s = burst_s
         try:
-            self._service = Service(settings, limits, counters, protocols, Batches(batch_latency_s))
+            self._service = Service(settings, limits, counters, protocols, AllBatches(batch_latency_s))
         except ConfigError:
             self._socket.close()
             raise

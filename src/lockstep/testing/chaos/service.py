@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lockstep.models.tokens import WordTokenizer
-from lockstep.testing.chaos.batches import Batches
+from lockstep.testing.chaos.batch_dialects import AllBatches
 from lockstep.testing.chaos.counters import Counters
 from lockstep.testing.chaos.faults import CONTENT, Fault, new_fault
 from lockstep.testing.chaos.http import Reply, Request
@@ -32,6 +32,7 @@ _REASONS: dict[int, Reason] = {
 }
 """What a status means in general, for the fault "status"."""
 
+BATCH_SPEAKERS = {"openai", "azure", "voyage", "google"}
 _WIRES: dict[str, Wire] = {"timeout": "timeout", "reset": "reset", "huge": "huge", "dribble": "dribble"}
 
 
@@ -60,7 +61,7 @@ class Service:
     """The provider itself; may be used by several threads."""
 
     def __init__(
-        self, settings: Settings, limits: Limits, counters: Counters, speaks: Iterable[str] | None, batches: Batches
+        self, settings: Settings, limits: Limits, counters: Counters, speaks: Iterable[str] | None, batches: AllBatches
     ) -> None:
         self.settings = settings
         self.limits = limits
@@ -217,7 +218,7 @@ class Service:
                 reply = protocol.other(request, facts)
                 if reply is not None:
                     return Action(reply=reply)
-            if Batches.takes(request) and {each.name for each in self._protocols} & {"openai", "azure"}:
+            if AllBatches.takes(request) and {each.name for each in self._protocols} & BATCH_SPEAKERS:
                 speaker = self._batch_speaker(request)
                 self._check_key(speaker, request)
                 return Action(reply=self.batches.reply(request, self))
@@ -228,6 +229,8 @@ class Service:
 
     def _batch_speaker(self, request: Request) -> ChaosProtocol:
         name = "azure" if request.path.startswith("/openai/") else "openai"
+        if AllBatches.is_google(request):
+            name = "google"
         return next((each for each in self._protocols if each.name == name), OpenAI())
 
 

@@ -16,10 +16,9 @@ from urllib.parse import quote
 from lockstep.errors import UnknownName
 from lockstep.models.remote.answers import at, in_order, matrix, read_json
 from lockstep.models.remote.connection import Connection
-from lockstep.models.remote.keys import KeyAuth
+from lockstep.models.remote.keys import KeyAuth, NoAuth
 from lockstep.models.remote.kinds import KINDS
-from lockstep.models.remote.services.openai import uri_identity
-from lockstep.models.remote.wire import Answer, Request, json_request
+from lockstep.models.remote.wire import Answer, Auth, Request, json_request, uri_identity
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind
 
@@ -120,11 +119,12 @@ def open_google(uri: ModelURI, connection: Connection) -> GoogleWire:
     )
 
 
-def open_auth(connection: Connection) -> KeyAuth:
+def open_auth(connection: Connection) -> Auth:
     """Signs with the key from `GEMINI_API_KEY`, or from `GOOGLE_API_KEY` where only that is there."""
     kind = KINDS["google"]
-    usual = f"env:{kind.key_env}"
-    reference = connection.key_reference or usual
-    if reference == usual and not os.environ.get(str(kind.key_env)) and os.environ.get(OTHER_KEY):
+    reference = connection.key_reference
+    if reference is None:
+        return NoAuth()
+    if reference == f"env:{kind.key_env}" and not os.environ.get(str(kind.key_env)) and os.environ.get(OTHER_KEY):
         reference = f"env:{OTHER_KEY}"
     return KeyAuth(reference, f'Connection "{connection.name}"', kind.key_header, kind.key_prefix)

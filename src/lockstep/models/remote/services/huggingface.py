@@ -14,8 +14,7 @@ from lockstep.errors import BadEmbedding
 from lockstep.models.remote.answers import check_count, matrix, read_json
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
-from lockstep.models.remote.services.openai import uri_identity
-from lockstep.models.remote.wire import Answer, Request, json_request
+from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from lockstep.models.remote.answers import at, check_count, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
-from lockstep.models.remote.services.openai import uri_identity
-from lockstep.models.remote.wire import Answer, Request, json_request
+from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind
 

@@ -15,8 +15,7 @@ from lockstep.errors import ConfigError, ProviderRejected
 from lockstep.models.remote.answers import at, check_count, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
-from lockstep.models.remote.services.openai import uri_identity
-from lockstep.models.remote.wire import Answer, Request, json_request
+from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind, Vectors
 

@@ -12,7 +12,7 @@ from typing import Any
 from lockstep.models.remote.answers import at, in_order, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
-from lockstep.models.remote.wire import Answer, Request, json_request
+from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind
 
@@ -88,9 +88,3 @@ def as_json(value: str) -> str | int | bool:
     if value in ("true", "false"):
         return value == "true"
     return int(value) if value.lstrip("-").isdecimal() else value
-
-
-def uri_identity(kind: str, uri: ModelURI) -> str:
-    """Kind, model and the options that change vectors, always in one order."""
-    options = "&".join(f"{name}={value}" for name, value in sorted(uri.options.items()))
-    return f"{kind}:{uri.name}?{options}" if options else f"{kind}:{uri.name}"

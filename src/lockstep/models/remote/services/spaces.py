@@ -22,8 +22,7 @@ from lockstep.errors import ConfigError, ProviderRejected
 from lockstep.models.remote.answers import at, check_count, matrix, read_json
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
-from lockstep.models.remote.services.openai import uri_identity
-from lockstep.models.remote.wire import Answer, Request, json_request
+from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind
 
@@ -93,7 +92,7 @@ def completed(stream: bytes) -> Any:
 
 def events(stream: str) -> Iterator[tuple[str, str]]:
     """(event, data) of server-sent events. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    for block in re.split(r"(?:\r\n|\r|\n){2}", stream):
+    for block in stream.replace("\r\n", "\n").replace("\r", "\n").split("\n\n"):
         fields = [line.partition(":") for line in block.splitlines()]
         event = [value.removeprefix(" ") for name, _, value in fields if name == "event"]
         data = [value.removeprefix(" ") for name, _, value in fields if name == "data"]

@@ -21,12 +21,11 @@ from lockstep.errors import AccessRefused, ConfigError, MissingExtra, ProviderUn
 from lockstep.models.remote.answers import at, in_order, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.http import Client
-from lockstep.models.remote.keys import read_file, read_keyring
+from lockstep.models.remote.keys import NoAuth, read_file, read_keyring
 from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.refusals import scrub
 from lockstep.models.remote.services.google import TASKS, contents, prompted, task_of
-from lockstep.models.remote.services.openai import uri_identity
-from lockstep.models.remote.wire import Answer, Request, json_request
+from lockstep.models.remote.wire import Answer, Auth, Request, json_request, uri_identity
 from lockstep.models.uri import ModelURI
 from lockstep.types import Kind
 
@@ -128,10 +127,10 @@ class TokenAuth:
     `gcloud auth application-default login`. They say themselves where tokens are given (`token_uri`).
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, reference: str) -> None:
         self._who = f'Connection "{connection.name}"'
-        self._reference = connection.key_reference or f"env:{KINDS['vertex'].key_env}"
-        self._client = Client(connection)
+        self._reference = reference
+        self._connection = connection
         self._credentials: Any = None
         self._secrets: list[str] = []
         self._tokens: list[str] = []
@@ -176,8 +175,12 @@ class TokenAuth:
         headers: Mapping[str, str] | None = None,
         **_: Any,
     ) -> _Reply:
-        """How google-auth sends: by the connection's own client, with its certificates and its proxy."""
-        response = self._client.send(Request(url, body or b"", method), headers or {})
+        """How google-auth sends: as the connection does, with its certificates and its proxy."""
+        client = Client(self._connection)  # once in an hour, so nothing is kept open
+        try:
+            response = client.send(Request(url, body or b"", method), headers or {})
+        finally:
+            client.close()
         return _Reply(response.status, response.headers, response.body)
 
 
@@ -189,17 +192,20 @@ class _Reply(NamedTuple):
     data: bytes
 
 
-def open_auth(connection: Connection) -> TokenAuth:
+def open_auth(connection: Connection) -> Auth:
     """What signs the requests of a connection to Vertex AI.
 
     Raises:
         MissingExtra: google-auth is not installed.
     """
+    reference = connection.key_reference
+    if reference is None:
+        return NoAuth()
     try:
         import google.auth.exceptions  # noqa: F401
     except ImportError as exc:
         raise MissingExtra(f'Connection "{connection.name}"', "vertex") from exc
-    return TokenAuth(connection)
+    return TokenAuth(connection, reference)
 
 
 def read_credentials(reference: str, who: str) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from lockstep.testing.chaos.protocols.base import Allowances, Asked, Caps, Facts
 from lockstep.testing.chaos.protocols.openai import json_object
 
 CALL = re.compile(r"(/gradio_api)?/call/[^/]+")
-RUN = re.compile(r"/(run|api)/[^/]+")
+RUN = re.compile(r"/run/[^/]+")
 JOIN = "/gradio_api/queue/join"
 RESULT = re.compile(r"(?:/gradio_api)?/call/[^/]+/([^/]+)")
 QUERY_INSTRUCTION = "query"
