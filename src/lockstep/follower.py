@@ -38,6 +38,7 @@ from lockstep.syncing.worker import TaskWorker, is_caught_up, is_idle
 
 WATCH_POLL_S = 0.1
 RETRY_OUTAGE_S = 15.0  # between two tries of `watch` while a model cannot be reached
+LOOK_AT_BATCH_S = 60.0  # between two looks of `watch` at a batch
 
 Tell = Callable[[Progress], None]
 
@@ -294,5 +295,6 @@ def is_due(stored: StoredTask) -> bool:
 def next_try(chosen: list[StoredTask]) -> float:
     """When the first of the tasks that wait should be tried again, in seconds since 1970."""
     times = [stored.outage_until or 0.0 for stored in chosen if stored.outage_kind == "cost"]
-    times += [time.time() + RETRY_OUTAGE_S for stored in chosen if stored.outage_kind in ("away", "batch")]
+    times += [time.time() + RETRY_OUTAGE_S for stored in chosen if stored.outage_kind == "away"]
+    times += [time.time() + LOOK_AT_BATCH_S for stored in chosen if stored.outage_kind == "batch"]
     return min(times, default=float("inf"))

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import lockstep
+from lockstep import follower
 from lockstep.errors import ConfigError
 from lockstep.models.remote.batches import BatchLimits
 from lockstep.models.remote.batches import openai as openai_batches
@@ -485,6 +486,84 @@ def test_a_wrong_key_stops_it_before_anything_is_sent(
     assert rows_of(path, "SELECT * FROM lockstep_batch_jobs") == []
     monkeypatch.setenv("BATCH_TEST_KEY", KEY)
     assert db.sync().complete
+
+
+def test_a_limit_on_documents_holds_for_the_batch(db: lockstep.Database, fill: Fill, quick_server: ChaosServer) -> None:
+    """The first so many are sent, and no others."""
+    fill(100)
+    add(db, quick_server)
+    assert db.sync(batch_api=True, max_documents=30).documents == 30
+    assert (quick_server.paid_batch_texts, quick_server.paid_texts) == (30, 0)
+
+
+def test_watch_goes_on_when_the_batch_is_done(
+    db: lockstep.Database, path: Path, fill: Fill, server: ChaosServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks now and then, and does not send what is on its way."""
+    monkeypatch.setattr(follower, "LOOK_AT_BATCH_S", 0.05)
+    fill(40)
+    add(db, server)
+    sent(db, path)
+    stop, reports = threading.Event(), []
+    watching = threading.Thread(target=db.watch, kwargs={"stop": stop, "report": reports.append}, daemon=True)
+    watching.start()
+    wait_until(lambda: len(reports) >= 3)
+    server.finish_batches()
+    wait_until(lambda: db.status("task").embedded == 40)
+    stop.set()
+    watching.join(DEADLINE_S)
+    assert_right(db, names(40))
+    assert (server.paid_batch_texts, server.paid_texts) == (40, 0)
+
+
+def test_the_command(db: lockstep.Database, path: Path, fill: Fill, server: ChaosServer) -> None:
+    """Ctrl-C leaves it waiting, `status` says so, a plain sync does too, and it can be given up."""
+    fill(30)
+    add(db, server)
+    environment = {**os.environ, "BATCH_TEST_KEY": KEY}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lockstep", *words]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE_S)
+
+    command = [sys.executable, "-m", "lockstep", "sync", str(path), "--batch-api"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    wait_until(lambda: waiting(path) == 1)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=DEADLINE_S)
+    assert first.returncode == 130
+    assert "waits for a batch of 30 texts" in said
+    assert "waits for a batch of 30 texts" in run("status", str(path)).stderr
+    plain = run("sync", str(path))
+    assert plain.returncode == 1
+    assert "--cancel-batch gives it up" in plain.stderr
+    assert "1 batch given up" in run("sync", str(path), "--cancel-batch").stderr
+    last = run("sync", str(path))
+    assert last.returncode == 0
+    assert (server.paid_batch_texts, server.paid_texts) == (0, 30)
+    assert KEY not in said + plain.stdout + plain.stderr + last.stdout + last.stderr
+
+
+def test_other_processes_leave_what_was_sent_meanwhile_alone(
+    db: lockstep.Database, path: Path, fill: Fill, server: ChaosServer
+) -> None:
+    """A plain sync that is at work when a batch is sent stops at its next claim."""
+    fill(2000)
+    add(db, server, batch_documents=20)
+    server.fault("slow", latency_s=0.05)
+    reports: list[Any] = []
+    plain = threading.Thread(target=lambda: reports.append(db.sync()), daemon=True)
+    plain.start()
+    wait_until(lambda: server.paid_texts > 0)
+    thread, batch_reports, _ = started(db)
+    wait_until(lambda: waiting(path) == 1 or bool(batch_reports))
+    plain.join(DEADLINE_S)
+    assert "batch" in reports[0].outages["task"]
+    server.finish_batches()
+    thread.join(DEADLINE_S)
+    assert batch_reports[0].complete
+    assert_right(db, names(2000))
+    assert server.paid_batch_texts + server.paid_texts == 2000
 
 
 # --- other services --------------------------------------------------------------------------------------------------

@@ -127,6 +127,8 @@ class BatchRun:
         self._gave_up = False
         """The account may have next to nothing waiting."""
         self._finished = 0
+        self._place: int | None = None
+        """Of a batch without texts, while those are collected."""
         for stored in self._open():
             self._budget.expect_batch(stored.name, stored.tokens, client.price)
 
@@ -143,7 +145,8 @@ class BatchRun:
                 if is_ours:
                     self._recover()
                     self._settle_all()
-                    self._collect(max_documents)
+                    with self._alone():
+                        self._collect(max_documents)
             self._wait()
             # With more than the account may have waiting, every turn sends a part; the last one finds nothing.
             if not (self._one_at_a_time and self._finished) or self._gave_up:
@@ -202,6 +205,28 @@ class BatchRun:
                 if not draft.hashes and not self._open():
                     raise
             self._send(draft)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let other workers end, and begin nothing: what they claim now, a batch would pay for as well.
+
+        An open batch stops them at their next claim, and so does one that has no texts yet.
+        """
+        with self._transaction(write=True) as connection:
+            self._place = self._note(connection, new_name(), [], 0)
+        try:
+            while self._any_at_work():
+                if self._stopping(POLL_S_MIN / 10):
+                    raise Stopped
+            yield
+        finally:
+            with self._transaction(write=True) as connection:
+                batches.remove(connection, self._place)
+            self._place = None
+
+    def _any_at_work(self) -> bool:
+        with self._transaction(write=False) as connection:
+            return leases.any_live(connection, self._job.recipe_id, self._clock())
 
     def _add(self, draft: Draft, found: Mapping[bytes, str]) -> Draft:
         """Add texts to a draft, or to the next when it is full; returns the one that is open."""
@@ -290,18 +315,9 @@ class BatchRun:
         if not draft.hashes:
             self._budget.release(draft.name)
             return
-        job = self._job
         self._budget.expect_batch(draft.name, draft.tokens, self._client.price)
         with self._transaction(write=True) as connection:
-            number = batches.add(
-                connection,
-                recipe_id=job.recipe_id,
-                model_id=job.model_id,
-                name=draft.name,
-                hashes=list(draft.hashes),
-                tokens=draft.tokens,
-                now=self._clock(),
-            )
+            number = self._note(connection, draft.name, list(draft.hashes), draft.tokens)
         try:
             file_id = self._client.upload(draft.file, self._stopping)
             self._update(number, file_id=file_id)
@@ -314,6 +330,18 @@ class BatchRun:
             raise
         self._update(number, remote_id=state.remote_id, state="waiting", submitted_at=self._clock())
         self._tell()
+
+    def _note(self, connection: Connection, name: str, hashes: list[bytes], tokens: int) -> int:
+        job = self._job
+        return batches.add(
+            connection,
+            recipe_id=job.recipe_id,
+            model_id=job.model_id,
+            name=name,
+            hashes=hashes,
+            tokens=tokens,
+            now=self._clock(),
+        )
 
     def _recover(self) -> None:
         """Find out what became of batches that somebody was sending when it ended; the caller has the claim."""
@@ -477,7 +505,8 @@ class BatchRun:
 
     def _open(self) -> list[StoredBatch]:
         with self._transaction(write=False) as connection:
-            return batches.open_of(connection, self._job.recipe_id)
+            found = batches.open_of(connection, self._job.recipe_id)
+        return [stored for stored in found if stored.id != self._place]
 
     def _update(self, number: int, **values: Any) -> None:
         with self._transaction(write=True) as connection:

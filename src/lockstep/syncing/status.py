@@ -129,6 +129,8 @@ def describe_batches(pending: list[StoredBatch], now: float) -> str:
     """What a task waits for, in words."""
     what = "a batch" if len(pending) == 1 else f"{len(pending)} batches"
     texts, done = sum(stored.texts for stored in pending), sum(stored.done for stored in pending)
+    if not texts:
+        return f"{what} whose texts are being collected"
     ago = since(now - min(stored.submitted_at for stored in pending))
     return f"{what} of {texts:,} text{'' if texts == 1 else 's'}, sent {ago} ago, {done:,} done"
 

@@ -291,7 +291,6 @@ def test_no_token_goes_to_another_address_without_being_told_so(links: Links) ->
     assert auth_of(connection(base_url="https://proxy.example")).headers(REQUEST) == {}
 
 
-@pytest.mark.xfail(strict=True, reason="The words for a text that is too long do not include Vertex AI's yet.")
 def test_a_too_long_text_is_refused(private_key: str, monkeypatch: pytest.MonkeyPatch, links: Links) -> None:
     """It can be cut and sent again."""
     with ChaosServer(key="right", protocols=["vertex"]) as server:

@@ -83,7 +83,8 @@ def show(report: SyncReport, errors: list[DocumentError], database: str, *, json
     if json:
         as_json(report_json(report), lines=True)
     for name, stats in report.tasks.items() if not json else ():
-        line(f"{name}: {describe(stats)}")
+        if stats.documents or name not in report.outages:
+            line(f"{name}: {describe(stats) if stats.documents or name not in report.outages else 'nothing done'}")
     for name, text in report.notes.items():
         note(f"{name}: {text}")
     for name, problem in report.outages.items():

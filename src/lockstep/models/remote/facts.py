@@ -7,7 +7,6 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-
 # Kinds that reach the same models by another protocol.
 SAME_MODELS = {"dashscope-compatible": "dashscope", "ollama-openai": "ollama"}
 
@@ -30,7 +29,9 @@ def facts_of(kind: str, name: str) -> dict[str, Any]:
 
 def names_of(kind: str) -> list[str]:
     """The models of a kind that are known, in the order of the file."""
-    return [entry["name"] for (its_kind, _), entry in _read("facts.json").items() if its_kind == SAME_MODELS.get(kind, kind)]
+    return [
+        entry["name"] for (its_kind, _), entry in _read("facts.json").items() if its_kind == SAME_MODELS.get(kind, kind)
+    ]
 
 
 def price_of(kind: str, name: str) -> Price | None:

@@ -43,12 +43,13 @@ def read_key(reference: str, who: str) -> str:
         MissingExtra: the keyring package is not installed.
     """
     scheme, _, place = reference.partition(":")
+    where = in_words(reference)
     if scheme == "env":
-        found, where = os.environ.get(place), f"the environment variable {place}"
+        found = os.environ.get(place)
     elif scheme == "file":
-        found, where = read_file(Path(place)), f"the file {place}"
+        found = read_file(Path(place).expanduser())
     else:
-        found, where = read_keyring(place), f'the keyring entry "{place}"'
+        found = read_keyring(place)
     if found is None:
         raise ConfigError(f"{who} needs a key, and {where} is not there.", hint(scheme, place))
     key = found.strip()
@@ -57,6 +58,13 @@ def read_key(reference: str, who: str) -> str:
     if not key.isascii() or not key.isprintable() or " " in key or len(key) > KEY_LENGTH_MAX:
         raise ConfigError(f"{who} needs a key, and what {where} holds cannot be one.", "Copy it again.")
     return key
+
+
+def in_words(reference: str) -> str:
+    """Where a key lies."""
+    scheme, _, place = reference.partition(":")
+    kinds = {"env": "the environment variable {}", "file": "the file {}", "keyring": 'the keyring entry "{}"'}
+    return kinds[scheme].format(place)
 
 
 def hint(scheme: str, place: str) -> str:
@@ -104,6 +112,11 @@ class KeyAuth:
         self._header = header
         self._prefix = prefix
         self._key: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the key lies, in words."""
+        return in_words(self._reference)
 
     def headers(self, request: Request) -> Mapping[str, str]:
         """See `Auth.headers`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -71,13 +71,12 @@ class Link:
             ConfigError: the key is not where it should be.
             Stopped: `stopping` said so.
         """
-        signature = self._auth.headers(request)
         grant = self.limiter.acquire(tokens, first=first, stopping=stopping)
         end: Callable[[Grant], None] = self.limiter.ended
         try:
-            response = self._exchange(request, signature, texts)
+            response = self._exchange(request, texts)
             if (after := self.readable(follow, response.body)) is not None:
-                response = self._exchange(after, self._auth.headers(after), texts)
+                response = self._exchange(after, texts)
             counted = self.readable(read, response.body)
             end = partial(self.limiter.passed, tokens=counted)
         except RateLimited as exc:
@@ -93,9 +92,10 @@ class Link:
             end(grant)
         return response
 
-    def _exchange(self, request: Request, signature: Mapping[str, str], texts: Sequence[str]) -> Response:
+    def _exchange(self, request: Request, texts: Sequence[str]) -> Response:
         """One request and its answer with a status of success; any other is an error."""
-        response = self._opened().send(request, signature)
+        # Signed when it goes: a signature is good for some minutes, and the wait may have been longer.
+        response = self._opened().send(request, self._auth.headers(request))
         self.limiter.learn(*headers.limits(response.headers))
         return self._accepted(request, response, texts)
 
@@ -149,6 +149,7 @@ class Link:
         error.hint = request.hints.get(response.status, error.hint)
         if response.status in (401, 403) and isinstance(self._auth, KeyAuth):
             self._auth.forget()
+            error.hint = f"Check the key in {self._auth.place}, and whether it may use this model; then sync again."
         raise error
 
     def readable(self, read: Callable[[bytes], T], body: bytes) -> T:

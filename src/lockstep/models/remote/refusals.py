@@ -32,9 +32,6 @@ NO_QUOTA = re.compile(
 )
 SLOWER = re.compile(r"rate.?limits?\b", re.IGNORECASE)
 NO_ACCESS = re.compile(r"api.?key not valid|invalid api.?key|model identifier is invalid", re.IGNORECASE)
-# Free accounts are told of payment when they only come too often; so are Google's, with the time to come back.
-ONLY_RATE = re.compile(r"rate limit", re.IGNORECASE)
-NO_ACCESS = re.compile(r"^API key not valid|\(Arrearage\)$")  # Google's and DashScope's, with status 400
 TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -45,11 +42,9 @@ class Refusal:
         self.status = status
         self.headers = headers
         self.said = message_of(body)
-        delay_s = google_delay_s(body)
         self.retry_after_s = retry_after_s(headers)
         if self.retry_after_s is None:
-            self.retry_after_s = delay_s
-        self._only_rate = status == 429 and (delay_s is not None or bool(ONLY_RATE.search(self.said)))
+            self.retry_after_s = google_delay_s(body)
 
     def error(self, who: str, secrets: Sequence[str], texts: Sequence[str]) -> ProviderError:
         """The typed error for it.
@@ -59,7 +54,10 @@ class Refusal:
             secrets: must not be shown.
             texts: what was sent; nor must these.
         """
-        said = scrub(self.said, secrets, texts)
+        # What a text says decides nothing: it may be about billing.
+        for text in texts:
+            self.said = without_echo(self.said, " ".join(text.split()))
+        said = scrub(self.said, secrets, ())
         told = f"{who} answered {self.status}" + (f": {said}" if said else ".")
         kind = self.kind()
         if kind is RateLimited:
@@ -87,16 +85,12 @@ class Refusal:
             return ProviderUnavailable
         if self.status == 413 or (self.status in (400, 422) and TOO_LONG.search(self.said)):
             return TextTooLong
-        if self.status in (401, 402, 403, 404, 405) or 300 <= self.status < 400 or self._has_no_access:
+        if self.status in (401, 402, 403, 404, 405) or 300 <= self.status < 400:
             return AccessRefused
         return ProviderRejected
 
-    @property
-    def _has_no_access(self) -> bool:
-        return self.status == 400 and bool(NO_ACCESS.search(self.said))
-
     def _hint(self) -> str:
-        if self.status == 401 or ((self.status == 403 or self._has_no_access) and not NO_QUOTA.search(self.said)):
+        if self.status in (400, 401, 403) and self.kind() is AccessRefused and not NO_QUOTA.search(self.said):
             return "Check the key, and whether it may use this model; then sync again."
         if NO_QUOTA.search(self.said) or self.status == 402:
             return "The account has no credit left, or its quota is used up."
