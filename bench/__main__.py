@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench import minilm, sync
+from bench import minilm, providers, sync
 
 sync.main()
+providers.main()
 minilm.main()

@@ -8,7 +8,7 @@ LockstepError                 carries .hint, one sentence that says what to do
 │   ├── SourceUnavailable     a file or table cannot be read (missing, no key, a view)
 │   ├── ImportInvalid         a file's content is wrong; says file and line; nothing was changed
 │   └── DocumentUnreadable    one document cannot be turned into text; carries document_id
-├── ProviderError             carries provider, model
+├── ProviderError             carries provider, model, status
 │   ├── ProviderUnavailable   timeout, connection, 5xx: wait and retry
 │   │   ├── RateLimited       wait retry_after_s and retry
 │   │   └── CircuitOpen       it failed again and again: nothing is sent for a while
@@ -115,7 +115,12 @@ class DocumentUnreadable(SourceError):
 
 
 class ProviderError(LockstepError):
-    """A model could not embed."""
+    """A model could not embed.
+
+    `status` is the HTTP status that its service answered with; None where it did not come to that.
+    """
+
+    status: int | None = None
 
     def __init__(self, message: str, hint: str = "", *, provider: str = "", model: str = "") -> None:
         super().__init__(message, hint)

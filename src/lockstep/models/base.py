@@ -11,7 +11,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from lockstep.errors import BadEmbedding, ConfigError, QueryError, TextsCut, TextTooLong
+from lockstep.errors import (
+    BadEmbedding,
+    ConfigError,
+    ImageUnreadable,
+    LockstepError,
+    QueryError,
+    TextsCut,
+    TextTooLong,
+)
 from lockstep.models.images import ImageSource, read_image
 from lockstep.models.outcome import Embedded
 from lockstep.types import Chunk, Ids, Kind, ModelInfo, Tokenizer, Truncate, Vectors
@@ -97,6 +105,15 @@ class ImageProvider(Protocol):
         ...
 
 
+@runtime_checkable
+class ImageJobProvider(ImageProvider, Protocol):
+    """A provider that looks after its own requests for images, too."""
+
+    def embed_images_each(self, images: Sequence[bytes], wait: Callable[[float], bool] | None = None) -> Embedded:
+        """Embed all images that can be embedded; else as `JobProvider.embed_each`."""
+        ...
+
+
 class Model:
     """An embedding model, the same object for every provider. Safe to use from several threads at once.
 
@@ -176,6 +193,25 @@ class Model:
         if prompt := prompt_of(self.info, kind):
             texts, tokens = [prompt + text for text in texts], None
         return self.provider.embed_each(texts, kind, tokens, wait)
+
+    def embed_images_each(
+        self, images: Sequence[ImageSource], *, wait: Callable[[float], bool] | None = None
+    ) -> Embedded:
+        """Embed all images that can be embedded, by a provider that looks after its own requests (`ImageJobProvider`)."""
+        assert isinstance(self.provider, ImageJobProvider)
+        contents: dict[int, bytes] = {}
+        errors: dict[int, LockstepError] = {}
+        for at, image in enumerate(images):
+            try:
+                contents[at] = read_image(image, f"Image {at}")
+            except ImageUnreadable as exc:
+                errors[at] = exc
+        if not contents:
+            return Embedded.of([], errors)
+        found = self.provider.embed_images_each(list(contents.values()), wait)
+        places = np.fromiter(contents, np.intp)
+        errors |= {int(places[row]): error for row, error in found.errors.items()}
+        return replace(found, rows=places[found.rows], errors=errors)
 
     def embed_chunks(self, chunks: Sequence[Chunk]) -> Vectors:
         """Embed what the chunker made, all of it texts or all of it images; else as `embed_documents`."""

@@ -15,6 +15,7 @@ from lockstep.errors import (
     AccessRefused,
     BadEmbedding,
     CircuitOpen,
+    ImageUnreadable,
     LockstepError,
     ProviderError,
     ProviderRejected,
@@ -22,7 +23,7 @@ from lockstep.errors import (
     RateLimited,
     TextTooLong,
 )
-from lockstep.models.base import IMAGES_PER_CALL, JobProvider, Model
+from lockstep.models.base import IMAGES_PER_CALL, ImageJobProvider, JobProvider, Model
 from lockstep.models.outcome import INTERRUPTIONS, Embedded, Stopped
 from lockstep.types import Chunk, Usage, Vectors
 
@@ -90,11 +91,8 @@ def embed_all(model: Model, chunks: Sequence[Chunk], *, wait: Callable[[float], 
     for part, has_image in calls(chunks, len(chunks) if packs_itself else TEXTS_PER_CALL):
         if wait(0):
             found.append(Embedded.of([], interruption=Stopped()))
-        elif packs_itself and not has_image:
-            some = chunks[part.start : part.stop]
-            texts = [chunk.text for chunk in some]
-            done = model.embed_each(texts, wait=wait, tokens=[chunk.tokens for chunk in some])
-            found.append(shifted(done, part.start))
+        elif isinstance(model.provider, ImageJobProvider if has_image else JobProvider):
+            found.append(shifted(embed_each(model, chunks[part.start : part.stop], wait), part.start))
         else:
             isolation = Isolation(
                 lambda rows: model.embed_chunks(chunks[rows.start : rows.stop]), Patience(wait, retry_s)
@@ -103,6 +101,14 @@ def embed_all(model: Model, chunks: Sequence[Chunk], *, wait: Callable[[float], 
         if found[-1].interruption:
             break
     return Embedded.together(found)
+
+
+def embed_each(model: Model, chunks: Sequence[Chunk], wait: Callable[[float], bool]) -> Embedded:
+    """Embed chunks, all of them texts or all of them images, by a provider that looks after its own requests."""
+    images = [chunk.image for chunk in chunks if chunk.image is not None]
+    if images:
+        return model.embed_images_each(images, wait=wait)
+    return model.embed_each([chunk.text for chunk in chunks], wait=wait, tokens=[chunk.tokens for chunk in chunks])
 
 
 class Isolation:
@@ -158,7 +164,7 @@ class Isolation:
         else:
             self._parts.append((np.arange(part.start, part.stop), found))
             return
-        if self._probe and not isinstance(problem, TextTooLong):
+        if self._probe and not isinstance(problem, TextTooLong | ImageUnreadable):
             self._check(problem)
         if len(part) == 1:
             self._errors[part.start] = problem

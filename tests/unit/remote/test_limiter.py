@@ -350,7 +350,7 @@ def test_after_a_refusal_a_little_less_goes_than_got_through() -> None:
     assert 16 <= grants(limiter, clock, 1) <= 21
     assert 19 <= grants(limiter, clock, 1) <= 21
     clock.now += 20
-    assert grants(limiter, clock, 1) > 25
+    assert grants(limiter, clock, 1, took_s=0.02) > 25
 
 
 @given(rate=st.floats(0.2, 1000), at=st.floats(0, 1e6))
@@ -464,9 +464,13 @@ def test_a_service_that_stays_away_is_not_waited_for_for_ever() -> None:
     """A job ends with what the service said; it is tried again as a whole."""
     clock = Time()
     limiter = limiter_of(clock)
-    with pytest.raises(CircuitOpen, match="the server is on fire"):
+
+    def try_on() -> None:
         for _ in range(50):
             limiter.failed(limiter.acquire(1), "the server is on fire")
+
+    with pytest.raises(CircuitOpen, match="the server is on fire"):
+        try_on()
     start = clock.now
     with pytest.raises(ProviderUnavailable):
         limiter.acquire(1, first=True)

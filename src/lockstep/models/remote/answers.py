@@ -84,7 +84,7 @@ def matrix(embeddings: Sequence[Any]) -> Vectors:
     except (TypeError, OverflowError) as exc:
         raise ValueError("an embedding is no list of numbers") from exc
     except ValueError as exc:
-        if all(isinstance(each, list) for each in embeddings):
+        if all(isinstance(each, list) for each in embeddings) and len({len(each) for each in embeddings}) > 1:
             raise BadEmbedding(f"The answer has embeddings of {widths(embeddings)} numbers.") from exc
         raise ValueError("an embedding is no list of numbers") from exc
     if found.ndim != 2:

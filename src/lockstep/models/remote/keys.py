@@ -47,7 +47,7 @@ def read_key(reference: str, who: str) -> str:
     if scheme == "env":
         found = os.environ.get(place)
     elif scheme == "file":
-        found = read_file(Path(place).expanduser())
+        found = read_file(Path(place))
     else:
         found = read_keyring(place)
     if found is None:

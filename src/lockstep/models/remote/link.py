@@ -147,6 +147,7 @@ class Link:
         refusal = Refusal(response.status, response.headers, response.body)
         error = refusal.error(f'Connection "{self.connection.name}"', self._auth.secrets(), texts)
         error.hint = request.hints.get(response.status, error.hint)
+        error.status = response.status
         if response.status in (401, 403) and isinstance(self._auth, KeyAuth):
             self._auth.forget()
             error.hint = f"Check the key in {self._auth.place}, and whether it may use this model; then sync again."

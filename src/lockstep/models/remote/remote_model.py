@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from lockstep.errors import AccessRefused, BadEmbedding, ProviderUnavailable, RateLimited
 from lockstep.models.base import checked_vectors
 from lockstep.models.isolate import TRIES_LIMITED, Isolation, Patience
 from lockstep.models.outcome import Embedded
 from lockstep.models.remote.link import Link
 from lockstep.models.remote.packing import pack
-from lockstep.models.remote.wire import Answer, FactsWire, SteppedWire, Wire
+from lockstep.models.remote.wire import Answer, FactsWire, FallbackWire, ImageWire, Request, SteppedWire, Wire
 from lockstep.models.tokens import WordTokenizer
 from lockstep.types import Ids, Kind, ModelInfo, Tokenizer, Usage, Vectors
 
@@ -49,6 +51,7 @@ class RemoteModel:
         self._dimensions = facts.dimensions
         self._max_tokens = facts.max_tokens
         self._kinds_differ = wire.request([PROBE], "document") != wire.request([PROBE], "query")
+        self._images_max = wire.images_max if isinstance(wire, ImageWire) else 0
         self._lock = threading.Lock()
 
     @property
@@ -60,6 +63,7 @@ class RemoteModel:
             max_tokens=self._max_tokens or MAX_TOKENS,
             matryoshka=self._facts.matryoshka,
             price_per_million_tokens=self._facts.price_per_million_tokens,
+            modalities=("text", "image") if self._images_max else ("text",),
             kinds_differ=self._kinds_differ,
             local=False,
             description=self._facts.description,
@@ -88,12 +92,12 @@ class RemoteModel:
 
     def embed(self, texts: Sequence[str], kind: Kind, tokens: Sequence[Ids | None] | None = None) -> Vectors:
         """See `Provider.embed`."""
-        found = self.embed_each(texts, kind, tokens)
-        if found.interruption:
-            raise found.interruption
-        for error in found.errors.values():
-            raise error
-        return found.vectors
+        return whole(self.embed_each(texts, kind, tokens))
+
+    def embed_images(self, images: Sequence[bytes], first: int = 0) -> Vectors:
+        """See `ImageProvider.embed_images`."""
+        del first  # a service does not say which image it means
+        return whole(self.embed_images_each(images))
 
     def embed_each(
         self,
@@ -107,35 +111,105 @@ class RemoteModel:
         link = self._links[kind]
         most = min(self._wire.texts_max, link.connection.texts_per_request)
         parts = pack(counts, most, self._wire.tokens_max)
-        call = _Call(self, texts, counts, kind, wait or _sleep)
-        if len(parts) == 1:
-            return call.part(parts[0])
-        pool = link.pool(first=kind == "query")
-        return call.together([pool.submit(call.part, part) for part in parts])
 
-    def ask(self, texts: Sequence[str], kind: Kind, tokens: int, stopping: Callable[[], bool]) -> Answer:
-        """Send one request and read its answer; the vectors are checked."""
+        def ask(rows: range, stopping: Callable[[], bool]) -> Asked:
+            return self.ask(texts[rows.start : rows.stop], kind, counts[rows.start : rows.stop], stopping)
+
+        return _Call(self, ask, counts, kind, wait or _sleep).run(parts, link)
+
+    def embed_images_each(self, images: Sequence[bytes], wait: Callable[[float], bool] | None = None) -> Embedded:
+        """See `ImageJobProvider.embed_images_each`."""
+        wire, link = self._wire, self._links["document"]
+        assert isinstance(wire, ImageWire)
+        counts = [0] * len(images)  # what an image costs is the service's to say
+
+        def ask(rows: range, stopping: Callable[[], bool]) -> Asked:
+            some = images[rows.start : rows.stop]
+            return self._exchange(
+                self._wire, lambda: wire.image_request(some), counts[rows.start : rows.stop], "document", stopping
+            )
+
+        parts = pack(counts, min(self._images_max, link.connection.texts_per_request), None)
+        return _Call(self, ask, counts, "document", wait or _sleep).run(parts, link)
+
+    def ask(self, texts: Sequence[str], kind: Kind, counts: Sequence[int], stopping: Callable[[], bool]) -> Asked:
+        """Send texts and read the answer; the vectors are checked.
+
+        They are one request, unless the wire has changed since they were packed and takes fewer: then one after the other.
+        """
+        wire = self._wire
+        parts = pack(counts, wire.texts_max, wire.tokens_max)
+        try:
+            found = [self._ask_once(wire, texts, counts, part, kind, stopping) for part in parts]
+        except AccessRefused as exc:
+            if not self._fell_back(wire, exc, stopping):
+                raise
+            return self.ask(texts, kind, counts, stopping)
+        return found[0] if len(found) == 1 else Asked.together(found)
+
+    def _ask_once(
+        self,
+        wire: Wire,
+        texts: Sequence[str],
+        counts: Sequence[int],
+        part: range,
+        kind: Kind,
+        stopping: Callable[[], bool],
+    ) -> Asked:
+        some = texts[part.start : part.stop]
+        return self._exchange(
+            wire, lambda: wire.request(some, kind), counts[part.start : part.stop], kind, stopping, some
+        )
+
+    def _exchange(
+        self,
+        wire: Wire,
+        request: Callable[[], Request],
+        counts: Sequence[int],
+        kind: Kind,
+        stopping: Callable[[], bool],
+        texts: Sequence[str] = (),
+    ) -> Asked:
+        """One request and its answer."""
         answer: Answer | None = None
 
         def read(body: bytes) -> int | None:
             nonlocal answer
-            answer = self._wire.answer(body, len(texts))
+            answer = wire.answer(body, len(counts))
             return answer.tokens
 
         self._links[kind].send(
-            self._wire.request(texts, kind),
+            request(),
             texts=texts,
-            tokens=tokens,
+            tokens=sum(counts),
             first=kind == "query",
             stopping=stopping,
             read=read,
-            follow=self._wire.next_request if isinstance(self._wire, SteppedWire) else lambda _: None,
+            follow=wire.next_request if isinstance(wire, SteppedWire) else lambda _: None,
         )
         assert answer is not None
         dimensions = self._dimensions or answer.vectors.shape[1]
-        vectors = checked_vectors(answer.vectors, (len(texts), dimensions), self._facts.uri)
+        vectors = checked_vectors(answer.vectors, (len(counts), dimensions), self._facts.uri)
         self._dimensions = dimensions
-        return Answer(vectors, answer.tokens)
+        return Asked(vectors, sum(counts) if answer.tokens is None else answer.tokens)
+
+    def _fell_back(self, refused: Wire, exc: AccessRefused, stopping: Callable[[], bool]) -> bool:
+        """Whether there is another wire than the refused one to go on with; it has answered once, so it is the right one.
+
+        Raises:
+            ProviderError: that one does not get an answer either.
+        """
+        with self._lock:
+            if self._wire is not refused:
+                return True  # another thread was first
+            if exc.status is None or not isinstance(refused, FallbackWire):
+                return False
+            other = refused.instead(exc.status, exc.message)
+            if other is None:
+                return False
+            self._ask_once(other, [PROBE], [1], range(1), "document", stopping)
+            self._wire = other
+            return True
 
     def _ask_dimensions(self) -> int:
         with self._lock:
@@ -161,18 +235,48 @@ class RemoteModel:
         return [len(ids) for ids in tokens if ids is not None]
 
 
+class Asked(NamedTuple):
+    """What was answered, and what it took."""
+
+    vectors: Vectors
+    """float32, shape (number of texts or images, dimensions), checked."""
+    tokens: int
+    requests: int = 1
+
+    @classmethod
+    def together(cls, found: Sequence[Asked]) -> Asked:
+        """Several, in their order."""
+        return cls(
+            np.concatenate([each.vectors for each in found]),
+            sum(each.tokens for each in found),
+            sum(each.requests for each in found),
+        )
+
+
 class _Call:
     """The texts of one call, part by part; each part is one request, as long as nothing is wrong with it."""
 
     def __init__(
-        self, model: RemoteModel, texts: Sequence[str], counts: Sequence[int], kind: Kind, wait: Callable[[float], bool]
+        self,
+        model: RemoteModel,
+        ask: Callable[[range, Callable[[], bool]], Asked],
+        counts: Sequence[int],
+        kind: Kind,
+        wait: Callable[[float], bool],
     ) -> None:
         self._model = model
-        self._texts = texts
+        self._ask = ask
         self._counts = counts
         self._kind = kind
         self._wait = wait
         self._given_up = False
+
+    def run(self, parts: Sequence[range], link: Link) -> Embedded:
+        """What came of all parts."""
+        if len(parts) == 1:
+            return self.part(parts[0])
+        pool = link.pool(first=self._kind == "query")
+        return self.together([pool.submit(self.part, part) for part in parts])
 
     def part(self, part: range) -> Embedded:
         """What came of one part; an interruption ends the others, too."""
@@ -180,24 +284,22 @@ class _Call:
 
         def ask(rows: range) -> Vectors:
             nonlocal usage
-            tokens = sum(self._counts[rows.start : rows.stop])
             try:
-                answer = self._model.ask(self._texts[rows.start : rows.stop], self._kind, tokens, self._stopping)
+                answer = self._ask(rows, self._stopping)
             except ProviderUnavailable as exc:
                 usage += Usage(retries=1, limited=isinstance(exc, RateLimited))
                 raise
             except BadEmbedding:
                 # It was answered, and is paid for.
-                usage += Usage(requests=1, texts=len(rows), tokens=tokens)
+                usage += Usage(requests=1, texts=len(rows), tokens=sum(self._counts[rows.start : rows.stop]))
                 raise
-            counted = tokens if answer.tokens is None else answer.tokens
-            usage += Usage(requests=1, texts=len(rows), tokens=counted)
+            usage += Usage(requests=answer.requests, texts=len(rows), tokens=answer.tokens)
             return answer.vectors
 
         def probe() -> None:
             nonlocal usage
-            answer = self._model.ask([PROBE], self._kind, 1, self._stopping)
-            usage += Usage(requests=1, tokens=answer.tokens or 1)
+            answer = self._model.ask([PROBE], self._kind, [1], self._stopping)
+            usage += Usage(requests=1, tokens=answer.tokens)
 
         found = Isolation(ask, self._patience(), probe=probe, usage=lambda: usage).run(part)
         self._given_up = self._given_up or found.interruption is not None
@@ -223,6 +325,19 @@ class _Call:
 
     def _pause(self, seconds: float) -> bool:
         return self._given_up or self._wait(seconds)
+
+
+def whole(found: Embedded) -> Vectors:
+    """The vectors, if all of them are there.
+
+    Raises:
+        ProviderError, ConfigError: why they are not.
+    """
+    if found.interruption:
+        raise found.interruption
+    for error in found.errors.values():
+        raise error
+    return found.vectors
 
 
 def _sleep(seconds: float) -> bool:

@@ -96,6 +96,20 @@ class FactsWire(Protocol):
 
 
 @runtime_checkable
+class FallbackWire(Protocol):
+    """A wire that has another, for servers that are too old for it; both give the same vectors."""
+
+    def instead(self, status: int, said: str) -> Wire | None:
+        """The wire to go on with after a refusal; None where that is no sign of such a server.
+
+        Args:
+            status: of the answer.
+            said: the message of the error that was made of it.
+        """
+        ...
+
+
+@runtime_checkable
 class ImageWire(Protocol):
     """A wire that embeds images as well; their answer is read as that of texts."""
 
@@ -122,6 +136,7 @@ class PullWire(Protocol):
 
         Raises:
             ProviderRejected: the line says that it failed.
+            ValueError: it is not readable.
         """
         ...
 

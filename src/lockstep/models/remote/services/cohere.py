@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lockstep.errors import ProviderRejected
+from lockstep.errors import ImageUnreadable
 from lockstep.models.remote.answers import at, check_count, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
@@ -75,13 +75,13 @@ def data_uri(image: bytes) -> str:
     """An encoded image as Cohere takes it.
 
     Raises:
-        ProviderRejected: it is none that Cohere takes.
+        ImageUnreadable: it is none that Cohere takes.
     """
     kind = next((name for signature, name in SIGNATURES.items() if image.startswith(signature)), None)
     if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
         kind = "webp"
     if kind is None:
-        raise ProviderRejected("Cohere takes images as JPEG, PNG, WebP or GIF only.", "Convert the image.")
+        raise ImageUnreadable("Cohere takes images as JPEG, PNG, WebP or GIF only.", "Convert the image.")
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 

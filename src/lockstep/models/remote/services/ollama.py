@@ -5,6 +5,7 @@ Source: https://github.com/ollama/ollama/blob/main/docs/api.md#generate-embeddin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ from lockstep.models.uri import ModelURI
 from lockstep.types import Kind, Vectors
 
 PORT = 11434
+MODEL_MISSING = re.compile("model ['\"]")
+"""In the words for it: `model 'all-minilm' not found`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,12 @@ class OllamaWire:
         }
         return {name: value for name, value in found.items() if value}
 
+    def instead(self, status: int, said: str) -> OllamaWire | None:
+        """See `FallbackWire.instead`: what is missing is the address, unless the message is about the model."""
+        if self.legacy or status != 404 or MODEL_MISSING.search(said):
+            return None
+        return replace(self, legacy=True, texts_max=1)
+
     def pull_request(self) -> Request:
         """See `PullWire.pull_request`."""
         return json_request(self._place("pull"), {"model": self.model})
@@ -85,7 +94,10 @@ class OllamaWire:
         """See `PullWire.pull_progress`."""
         told = read_json(line)
         if isinstance(told, dict) and told.get("error"):
-            raise ProviderRejected(f'Ollama cannot fetch "{self.model}": {str(told["error"])[:300]}')
+            raise ProviderRejected(
+                f'Ollama cannot fetch "{self.model}": {str(told["error"])[:300]}.',
+                "Check its name at https://ollama.com/library, and that Ollama reaches the network.",
+            )
         return str(at(told, "status")), tokens_at(told, "completed") or 0, tokens_at(told, "total") or 0
 
     def _place(self, name: str) -> str:
@@ -94,9 +106,7 @@ class OllamaWire:
     @property
     def _hints(self) -> Mapping[int, str]:
         """Both a model and an address that are not there are answered with 404."""
-        return {
-            404: f"Run: ollama pull {self.model} (and with an Ollama older than 0.3, add legacy=true to the model)."
-        }
+        return {404: f"Run: ollama pull {self.model} (or, if that is done, check the connection's base_url)."}
 
     def _shortened(self, vectors: Vectors) -> Vectors:
         """As the newer address gives them: of the dimensions asked for, and of length 1."""
@@ -110,7 +120,7 @@ def open_ollama(uri: ModelURI, connection: Connection) -> OllamaWire:
     """The wire of a model by its name at Ollama.
 
     Options: `dimensions`; `keep_alive`, how long the model stays in memory, such as `10m`; `legacy=true` for Ollama
-    before 0.3.
+    before 0.3, which is noticed without it at the cost of two requests.
     """
     uri.allow("dimensions", "keep_alive", "legacy")
     legacy = bool(uri.flag("legacy"))
