@@ -419,7 +419,8 @@ def test_every_command_with_results_prints_json(shop: Path) -> None:
     vectors = json.loads(run(shop, "embed", "one", "two", "--model", FAKE, "--json")[0])
     assert [len(vector) for vector in vectors] == [64, 64]
     report = json.loads(run(shop, "sync", "shop.db", "--task", "shop", "--json")[0])
-    assert set(report) == {"tasks", "outages", "documents", "embedded", "failed", "seconds"}
+    keys = {"tasks", "outages", "notes", "documents", "embedded", "failed", "tokens", "cost", "seconds"}
+    assert set(report) == keys
     for found in json.loads(run(shop, "status", "shop.db", "--json")[0]):
         assert found["documents"] == found["embedded"] + found["pending"] + found["failed"] == 3
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import lockstep
+from lockstep.models.remote import remote_model
 from lockstep.testing import ChaosServer
-from providers.conftest import Make
+from providers.conftest import MODEL, Make
 
 # A fault -> whether its answer, though useless, is billed.
 PASSING: dict[str, tuple[dict[str, Any], bool]] = {
@@ -164,3 +166,22 @@ def test_a_provider_that_is_away_is_not_hammered(make: Make, server: ChaosServer
     report = db.sync()
     assert "500" in report.outages["task"]
     assert len(server.requests) <= 8 + 4
+
+
+def test_a_search_does_not_wait_for_what_a_sync_took_ahead(make: Make, server: ChaosServer) -> None:
+    """With a limit on tokens, requests are no larger than it bears, and searches go before them."""
+    db = make(tokens_per_minute=60_000, texts_per_request=128, documents=0)
+    db.collection("c").upsert([{"id": n, "text": f"document {n} " + "word " * 150} for n in range(12)])
+    assert db.sync().complete
+    assert max(len(json.loads(request.body)["input"]) for request in server.requests) <= 26
+    assert db.search("task", "a question")
+
+
+def test_an_account_with_very_low_limits_gets_requests_that_fit(make: Make, server: ChaosServer) -> None:
+    """10,000 tokens a minute: no request of more than half of it."""
+    db = make(tokens_per_minute=10_000, texts_per_request=128, documents=0)
+    db.collection("c").upsert([{"id": n, "text": f"document {n} " + "word " * 300} for n in range(14)])
+    model = lockstep.model(MODEL, connection=db.connections()[0])
+    assert isinstance(model.provider, remote_model.RemoteModel)
+    parts = model.provider.parts([300] * 14, "document")
+    assert [len(part) for part in parts] == [13, 1]

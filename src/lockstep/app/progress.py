@@ -1,10 +1,12 @@
-"""The progress bar of a sync: texts per second and time left, on stderr, only where a person watches."""
+"""Progress bars, on stderr and only where a person watches: of a sync, and of a model that a service fetches."""
 
 from __future__ import annotations
 
 import sys
 import time
 from typing import TYPE_CHECKING
+
+from lockstep.app.output import printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from lockstep.syncing.stats import Progress
 
 RATE_AFTER_S = 0.5  # a rate over less time says nothing
+ROWS_MAX = 20  # a model has fewer parts
 
 
 class SyncBar:
@@ -72,3 +75,45 @@ class SyncBar:
             )
             self._bar.start()
         return self._bar
+
+
+class PullBar:
+    """A bar of bytes for each thing that is fetched."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._rows: dict[str, TaskID] = {}
+
+    def __enter__(self) -> PullBar:
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.DownloadColumn(),
+                progress.TransferSpeedColumn(),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """How far one thing has come; `total` is 0 where it has no size."""
+        if self._bar is None:
+            return
+        if what not in self._rows and len(self._rows) < ROWS_MAX:
+            self._rows[what] = self._bar.add_task(printable(what), total=total or None)
+        if what in self._rows:
+            self._bar.update(self._rows[what], completed=done, total=total or None)

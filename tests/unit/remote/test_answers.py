@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.errors import BadEmbedding
 from lockstep.models.remote.answers import at, check_count, in_order, matrix, read_json, tokens_at
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.permutations(range(7)))
 def test_items_come_in_the_order_of_the_texts(order: list[int]) -> None:
     """`index` says which text an item is of, whatever its place."""
@@ -64,6 +65,7 @@ def test_what_is_no_list_of_objects_is_no_answer(items: Any) -> None:
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 5).flatmap(lambda width: st.lists(st.lists(FLOATS, min_size=width, max_size=width), min_size=1)))
 def test_base64_and_lists_of_numbers_are_the_same_vectors(rows: list[list[float]]) -> None:
     """Little-endian float32, bit by bit."""
@@ -129,6 +131,7 @@ def test_what_is_no_json_is_no_answer(body: bytes) -> None:
         read_json(body)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=5), lambda each: st.lists(each, max_size=4), max_leaves=20

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.errors import ConfigError, UnknownName
@@ -157,6 +157,7 @@ def test_an_address_works_in_every_form_that_people_paste(kind: str, given: str 
     assert connection(kind, base_url=given).url == used
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.sampled_from(["/", "//", "/v1", "/v2", "/api", "/embeddings"]), max_size=5).map("".join),
 )
@@ -260,6 +261,7 @@ def test_searches_share_the_connection_unless_they_have_a_key_or_limits_of_their
     assert own_tokens.for_search is own_tokens
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     in_flight=st.integers(1, 512),
     timeout_s=st.floats(0.1, 3600),

@@ -6,7 +6,7 @@ import time
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.models.remote.headers import duration_s, limits, retry_after_s
@@ -46,6 +46,7 @@ def test_durations_as_services_write_them(text: str, seconds: float | None) -> N
     assert duration_s(text) == (None if seconds is None else pytest.approx(seconds))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_every_duration_is_read_as_it_was_written(
     days: int, hours: int, minutes: int, seconds: int, milliseconds: int
@@ -86,6 +87,7 @@ def test_a_date_says_how_long_to_wait() -> None:
     assert 90 < found <= 100
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(["retry-after", "retry-after-ms", "x-ms-retry-after-ms"]), st.text(max_size=60))
 def test_no_value_of_a_header_is_an_error(name: str, value: str) -> None:
     """It is a service's word; at worst it says nothing."""
@@ -115,6 +117,7 @@ def test_limits_a_minute_as_services_tell_them(
     assert limits(headers) == found
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40))
 def test_no_limit_is_an_error(value: str) -> None:
     """Nor zero, nor endless."""

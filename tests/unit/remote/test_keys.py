@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.errors import ConfigError, MissingExtra
@@ -27,6 +27,7 @@ def test_references_that_are_allowed(reference: str) -> None:
     check_reference(reference, "api_key")
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.text(max_size=40).map(lambda text: f"{KEY}{text}")
     | st.sampled_from(

@@ -353,6 +353,7 @@ def test_after_a_refusal_a_little_less_goes_than_got_through() -> None:
     assert grants(limiter, clock, 1, took_s=0.02) > 25
 
 
+@settings(max_examples=50, deadline=None)
 @given(rate=st.floats(0.2, 1000), at=st.floats(0, 1e6))
 def test_the_pace_climbs_back_to_nearly_the_refused_rate_and_stays_there(rate: float, at: float) -> None:
     """At least 95 % of it after two seconds, no more than it for another; later beyond, for limits change."""
@@ -416,6 +417,7 @@ def test_what_was_learnt_is_kept_to() -> None:
     assert grants(limiter, clock, 30) in (30, 31)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     given_rate=st.integers(1, 10_000),
     told=st.lists(st.none() | st.integers(1, 100_000), max_size=6),

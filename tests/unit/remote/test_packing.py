@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.models.remote.packing import pack
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     tokens=st.lists(st.integers(0, 500), max_size=300),
     texts_max=st.integers(1, 130),
@@ -25,6 +26,7 @@ def test_every_text_is_in_one_request_in_order_and_within_the_limits(
         assert tokens_max is None or len(part) == 1 or sum(tokens[part.start : part.stop]) <= tokens_max
 
 
+@settings(max_examples=50, deadline=None)
 @given(count=st.integers(1, 3000), texts_max=st.integers(1, 300))
 def test_requests_are_as_few_and_as_equal_as_can_be(count: int, texts_max: int) -> None:
     """Where only the number of texts decides, no request is left with the rest: sizes differ by one at most."""
@@ -33,6 +35,7 @@ def test_requests_are_as_few_and_as_equal_as_can_be(count: int, texts_max: int) 
     assert max(sizes) - min(sizes) <= 1
 
 
+@settings(max_examples=50, deadline=None)
 @given(tokens=st.lists(st.integers(0, 100), min_size=1, max_size=60), texts_max=st.integers(1, 30))
 def test_a_limit_of_tokens_that_is_never_reached_changes_nothing(tokens: list[int], texts_max: int) -> None:
     """It only cuts where it must."""

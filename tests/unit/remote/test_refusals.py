@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.errors import (
@@ -319,6 +321,7 @@ def test_a_long_answer_is_cut() -> None:
     assert len(error_of(500, "x " * 100_000).message) < SHOWN_MAX + 60
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_body_is_an_error_of_ours(body: bytes) -> None:
     """Services send what they like."""
@@ -336,6 +339,7 @@ LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zs", "Zl
 TEXTS = st.lists(st.text(LETTERS, min_size=1), min_size=1, max_size=12).map(" \n\t ".join)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     text=TEXTS.filter(lambda text: len(" ".join(text.split())) > SHORTEST_ECHO),
     share=st.floats(0, 1),
@@ -350,6 +354,16 @@ def test_a_text_that_is_echoed_is_not_shown(text: str, share: float, quoted: str
     assert " ".join(text.split())[:SHORTEST_ECHO] not in message
 
 
+@pytest.mark.parametrize("written", [repr, json.dumps, html.escape, str])
+def test_a_text_that_is_echoed_with_escapes_is_not_shown(written: Callable[[str], str]) -> None:
+    """Servers show input as their language writes it; no piece of it that says anything is left."""
+    text = 'To "Ann":\nyour balance is 12345 euros\tand it is falling & Zoë knows about all of it'
+    message = error_of(400, {"error": f"bad input {written(text)}"}, texts=(text,)).message
+    assert "bad input" in message
+    assert not any(word in message for word in ("balance", "12345", "falling", "about"))
+
+
+@settings(max_examples=50, deadline=None)
 @given(
     key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=80),
     before=st.text(LETTERS, max_size=400),

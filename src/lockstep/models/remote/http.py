@@ -24,6 +24,8 @@ KEEP_S = 60.0  # an idle connection
 FILE_BYTES_MAX = 16 << 30
 """Of one file that is downloaded; it is read as it comes, and never held."""
 FILE_PART = 1 << 18
+LINE_BYTES_MAX = 1 << 16
+QUIET_S = 600.0  # a service that tells of a long work line by line; checking a large file takes minutes
 SLOWEST_BYTES_PER_S = 10_000  # a download that is slower has no end that one could wait for
 
 
@@ -40,6 +42,7 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self._name = connection.name
+        self._is_local = connection.is_local
         self._timeout_s = connection.timeout_s
         most = connection.in_flight + 8
         self._http = httpx.Client(
@@ -110,18 +113,48 @@ class Client:
                 yield Response(response.status_code, response.headers, body), iter(())
 
     @contextmanager
+    def lines(self, request: Request, signature: Mapping[str, str]) -> Iterator[tuple[Response, Iterator[bytes]]]:
+        """Send a request that is answered by lines which tell of a work, as it goes on; a refusal has its body.
+
+        Raises:
+            ProviderUnavailable, AccessRefused, BadEmbedding: as in `send`; while they are read, too.
+        """
+        with self._exchange(request, signature, request.body, quiet_s=QUIET_S) as response:
+            if response.is_success:
+                yield Response(response.status_code, response.headers, b""), self._lines(response)
+            else:
+                body = self._read(response, time.monotonic() + self._timeout_s, ANSWER_BYTES_MAX)
+                yield Response(response.status_code, response.headers, body), iter(())
+
+    @contextmanager
     def _exchange(
-        self, request: Request, signature: Mapping[str, str], content: bytes | Iterable[bytes]
+        self,
+        request: Request,
+        signature: Mapping[str, str],
+        content: bytes | Iterable[bytes],
+        *,
+        quiet_s: float | None = None,
     ) -> Iterator[httpx.Response]:
-        """A request and its answer, not yet read; the library's errors come out as ours."""
+        """A request and its answer, not yet read; the library's errors come out as ours.
+
+        Args:
+            request: what to send.
+            signature: proves who asks.
+            content: the body.
+            quiet_s: how long nothing may come of the answer; the connection's timeout when not given.
+        """
+        timeout = self._http.timeout
+        if quiet_s is not None:
+            timeout = httpx.Timeout(timeout.write, connect=timeout.connect, read=quiet_s)
         try:
             with self._http.stream(
-                request.method, request.url, content=content, headers={**request.headers, **signature}
+                request.method, request.url, content=content, headers={**request.headers, **signature}, timeout=timeout
             ) as response:
                 yield response
         except httpx.TimeoutException as exc:
+            waited_s = self._timeout_s if quiet_s is None else quiet_s
             raise ProviderUnavailable(
-                f'Connection "{self._name}" got no answer from {host(request.url)} within {self._timeout_s:g} s.',
+                f'Connection "{self._name}" got no answer from {host(request.url)} within {waited_s:g} s.',
                 "Try again later, or raise timeout_s.",
             ) from exc
         except httpx.TransportError as exc:
@@ -165,6 +198,18 @@ class Client:
                 )
             yield part
 
+    def _lines(self, response: httpx.Response) -> Iterator[bytes]:
+        """The lines of an answer without the blank ones, as they come; no longer than a line may be."""
+        size, rest = 0, b""
+        for part in response.iter_raw():
+            size += len(part)
+            *whole, rest = (rest + part).split(b"\n")
+            if size > ANSWER_BYTES_MAX or len(rest) > LINE_BYTES_MAX:
+                raise BadEmbedding(f'Connection "{self._name}" got more than anybody can have to tell.')
+            yield from filter(bytes.strip, whole)
+        if rest.strip():
+            yield rest
+
     def _lost(self, exc: httpx.TransportError, url: str) -> ProviderUnavailable | AccessRefused:
         """A connection that failed."""
         cause: BaseException | None = exc
@@ -176,9 +221,8 @@ class Client:
                 "If it is your own server, give the connection its certificate: ca_file=PATH.",
             )
         said = str(exc) or type(exc).__name__
-        return ProviderUnavailable(
-            f'Connection "{self._name}" cannot reach {host(url)}: {said}.', "Check the address and the network."
-        )
+        hint = "Is the server running?" if self._is_local else "Check the address and the network."
+        return ProviderUnavailable(f'Connection "{self._name}" cannot reach {host(url)}: {said}.', hint)
 
 
 def parts_of(head: bytes, file: BinaryIO, tail: bytes, going_on: Callable[[], None]) -> Iterator[bytes]:

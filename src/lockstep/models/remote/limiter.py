@@ -28,6 +28,7 @@ CLIMB_S = 2.0  # from the decreased pace to near the refused rate
 HOLD_S_FIRST, HOLD_S_MAX = 1.0, 60.0  # there; twice as long each time that the refused rate turns out to be the same
 SAME = 0.15  # rates that differ by less than this share are the same
 BEYOND = 0.02  # of the refused rate: the first second's climb beyond it; each second's is twice the one before
+REQUEST_TOKENS = 4000  # of a request, where a second's worth is less
 PACE_MIN = 0.02  # requests a second; some free accounts get three a minute
 PAUSE_S_MAX = 900.0  # a service that says "come back in an hour" is asked again after so long
 AWAY_WAIT_S_MAX = 2.0  # a job that begins waits so long for the next probe of a service that is away
@@ -274,6 +275,13 @@ class Limiter:
             rates = (self._requests.rate, self._tokens.rate)
         return (rates[0] and rates[0] * 60, rates[1] and rates[1] * 60)
 
+    def tokens_max(self) -> int | None:
+        """Most tokens that one request should have: a second's worth of what is allowed, or, where that is very little,
+        half a minute's; None for any.
+        """
+        a_minute = self.limits()[1]
+        return None if a_minute is None else max(int(a_minute / 60), min(int(a_minute / 2), REQUEST_TOKENS), 1)
+
     def _check_patience(self, waiter: _Waiter, delay: float | None, now: float) -> None:
         """Whether it is worth waiting.
 
@@ -307,7 +315,8 @@ class Limiter:
             away,
             self._paused_until - now,
             self._requests.delay_s(1, now),
-            self._tokens.delay_s(waiter.tokens, now),
+            # A search has few tokens, and what a sync's large request took ahead is not for it to wait for.
+            0.0 if waiter.first else self._tokens.delay_s(waiter.tokens, now),
             self._pace.bucket.delay_s(1, now),
         )
 

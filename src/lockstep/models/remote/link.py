@@ -140,6 +140,17 @@ class Link:
             self._accepted(request, response)
             yield parts
 
+    @contextmanager
+    def lines(self, request: Request) -> Iterator[Iterator[bytes]]:
+        """The lines that tell of a work, as they come; nobody counts the request, since it embeds nothing.
+
+        Raises:
+            ProviderUnavailable, ProviderRejected, BadEmbedding, ConfigError: as in `send`; while they are read, too.
+        """
+        with self._opened().lines(request, self._auth.headers(request)) as (response, found):
+            self._accepted(request, response)
+            yield found
+
     def _accepted(self, request: Request, response: Response, texts: Sequence[str] = ()) -> Response:
         """An answer with a status of success; any other is an error."""
         if 200 <= response.status < 300:

@@ -20,6 +20,7 @@ from lockstep.models.remote.headers import duration_s, retry_after_s
 SHOWN_MAX = 300  # characters of what a service says
 RETRIED = frozenset({408, 409, 423, 425, 429, 460, 498, 499, 529})
 SHORTEST_ECHO = 12  # characters of a text that may be in a message by chance
+ESCAPED = re.compile(r"[^ !#-%(-;=?-\[\]-~]+")  # what an echo may write otherwise: quotes, new lines, what is not ASCII
 
 TOO_LONG = re.compile(
     r"maximum context length|context.?length|too many (input )?tokens|too long|token limit|max(imum)?[ _]?(input[ _]?)?"
@@ -55,8 +56,7 @@ class Refusal:
             texts: what was sent; nor must these.
         """
         # What a text says decides nothing: it may be about billing.
-        for text in texts:
-            self.said = without_echo(self.said, " ".join(text.split()))
+        self.said = without_texts(self.said, texts)
         said = scrub(self.said, secrets, ())
         told = f"{who} answered {self.status}" + (f": {said}" if said else ".")
         kind = self.kind()
@@ -135,9 +135,18 @@ def scrub(said: str, secrets: Sequence[str], texts: Sequence[str]) -> str:
     """A service's words without keys and without the texts it was sent, cut to a length that can be read."""
     for secret in secrets:
         said = said.replace(secret, "***")
+    said = without_texts(said, texts)
+    return said if len(said) <= SHOWN_MAX else said[: SHOWN_MAX - 1] + "…"
+
+
+def without_texts(said: str, texts: Sequence[str]) -> str:
+    """`said` without what it repeats of the texts, as they are or with quotes and new lines escaped."""
     for text in texts:
         said = without_echo(said, " ".join(text.split()))
-    return said if len(said) <= SHOWN_MAX else said[: SHOWN_MAX - 1] + "…"
+        for piece in ESCAPED.split(text):
+            if len(piece := " ".join(piece.split())) >= SHORTEST_ECHO:
+                said = without_echo(said, piece)
+    return said
 
 
 def without_echo(said: str, text: str) -> str:

@@ -16,12 +16,14 @@ from lockstep.models.isolate import TRIES_LIMITED, Isolation, Patience
 from lockstep.models.outcome import Embedded
 from lockstep.models.remote.link import Link
 from lockstep.models.remote.packing import pack
-from lockstep.models.remote.wire import Answer, FactsWire, FallbackWire, ImageWire, Request, SteppedWire, Wire
+from lockstep.models.remote.wire import Answer, FactsWire, FallbackWire, ImageWire, PullWire, Request, SteppedWire, Wire
 from lockstep.models.tokens import WordTokenizer
 from lockstep.types import Ids, Kind, ModelInfo, Tokenizer, Usage, Vectors
 
 if TYPE_CHECKING:
     from lockstep.models.remote.batches.client import BatchClient
+
+Pulled = Callable[[str, int, int], None]
 
 PROBE = "hello"
 RETRY_S = 0.5  # before the second try of a request
@@ -52,7 +54,7 @@ class RemoteModel:
         self._max_tokens = facts.max_tokens
         self._kinds_differ = wire.request([PROBE], "document") != wire.request([PROBE], "query")
         self._images_max = wire.images_max if isinstance(wire, ImageWire) else 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # to ask for the dimensions may change the wire
 
     @property
     def info(self) -> ModelInfo:
@@ -90,6 +92,31 @@ class RemoteModel:
         name = self._facts.uri.partition(":")[2]
         return open_batches(self._wire, name, self._links["document"], self._facts.price_per_million_tokens)
 
+    def pull(self, report: Pulled = lambda *_: None) -> bool:
+        """Let the service fetch the model, where it has to before the first use; False where it has not.
+
+        Args:
+            report: told what is being done, the bytes done and the bytes in all (0 where that is not known).
+
+        Raises:
+            ProviderRejected: the service cannot fetch it.
+            ProviderUnavailable: it is not there, or broke off; the next attempt goes on from there.
+        """
+        wire, link = self._wire, self._links["document"]
+        if not isinstance(wire, PullWire):
+            return False
+        done = ""
+        with link.lines(wire.pull_request()) as lines:
+            for line in lines:
+                done, *bytes_ = link.readable(wire.pull_progress, line)
+                report(done, *bytes_)
+        if done != wire.pull_done:
+            raise ProviderUnavailable(
+                f'Connection "{link.connection.name}" ended before the model was there.',
+                "Run it again: it goes on from there.",
+            )
+        return True
+
     def embed(self, texts: Sequence[str], kind: Kind, tokens: Sequence[Ids | None] | None = None) -> Vectors:
         """See `Provider.embed`."""
         return whole(self.embed_each(texts, kind, tokens))
@@ -108,14 +135,12 @@ class RemoteModel:
     ) -> Embedded:
         """See `JobProvider.embed_each`."""
         counts = self._count(texts, tokens)
-        link = self._links[kind]
-        most = min(self._wire.texts_max, link.connection.texts_per_request)
-        parts = pack(counts, most, self._wire.tokens_max)
+        parts = self.parts(counts, kind)
 
         def ask(rows: range, stopping: Callable[[], bool]) -> Asked:
             return self.ask(texts[rows.start : rows.stop], kind, counts[rows.start : rows.stop], stopping)
 
-        return _Call(self, ask, counts, kind, wait or _sleep).run(parts, link)
+        return _Call(self, ask, counts, kind, wait or _sleep).run(parts, self._links[kind])
 
     def embed_images_each(self, images: Sequence[bytes], wait: Callable[[float], bool] | None = None) -> Embedded:
         """See `ImageJobProvider.embed_images_each`."""
@@ -131,6 +156,13 @@ class RemoteModel:
 
         parts = pack(counts, min(self._images_max, link.connection.texts_per_request), None)
         return _Call(self, ask, counts, "document", wait or _sleep).run(parts, link)
+
+    def parts(self, tokens: Sequence[int], kind: Kind) -> list[range]:
+        """Which texts go together into one request; `tokens` are those of each, estimated."""
+        link = self._links[kind]
+        most = min(self._wire.texts_max, link.connection.texts_per_request)
+        bounds = [bound for bound in (self._wire.tokens_max, link.limiter.tokens_max()) if bound is not None]
+        return pack(tokens, most, min(bounds, default=None))
 
     def ask(self, texts: Sequence[str], kind: Kind, counts: Sequence[int], stopping: Callable[[], bool]) -> Asked:
         """Send texts and read the answer; the vectors are checked.

@@ -127,6 +127,11 @@ class ImageWire(Protocol):
 class PullWire(Protocol):
     """A wire whose service has to fetch a model before its first use."""
 
+    @property
+    def pull_done(self) -> str:
+        """What its last line says, when it has the model."""
+        ...
+
     def pull_request(self) -> Request:
         """The request that fetches it; the answer is a stream of JSON lines."""
         ...

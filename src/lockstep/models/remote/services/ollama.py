@@ -86,6 +86,11 @@ class OllamaWire:
             return None
         return replace(self, legacy=True, texts_max=1)
 
+    @property
+    def pull_done(self) -> str:
+        """See `PullWire.pull_done`."""
+        return "success"
+
     def pull_request(self) -> Request:
         """See `PullWire.pull_request`."""
         return json_request(self._place("pull"), {"model": self.model})
