@@ -490,3 +490,18 @@ def test_an_answer_that_refuses_a_text_closes_the_breaker() -> None:
     start = clock.now
     limiter.acquire(1)
     assert clock.now == start
+
+
+def test_a_request_that_was_sent_before_the_outage_is_no_probe() -> None:
+    """Only the probe tells whether the service is back; those that fail late say what is known already."""
+    clock = Time()
+    limiter = limiter_of(clock)
+    late = limiter.acquire(1)
+    for _ in range(5):
+        limiter.failed(limiter.acquire(1), "away")
+    probe = limiter.acquire(1)
+    limiter.failed(late, "away")
+    limiter.passed(probe, 1)
+    start = clock.now
+    limiter.acquire(1)
+    assert clock.now == start

@@ -13,13 +13,16 @@ from lockstep.app.output import as_json, command, count, duration, line, note, s
 
 if TYPE_CHECKING:
     from lockstep.models.local.available import Available
+    from lockstep.models.remote.listed import Listed
+    from lockstep.models.remote.remote_model import RemoteModel
     from lockstep.types import ModelInfo, Retrieval
 
 SHOWN = 6  # numbers of a vector that a person sees
+SHOWN_NAMES = 12  # of models
 
 app = typer.Typer(help="The models: list, show, download, benchmark.", invoke_without_command=True)
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="local:minilm, local:org/name@revision, local:./folder")
+    str, typer.Argument(metavar="MODEL", help="local:minilm, local:org/name@revision, local:./folder, KIND:MODEL")
 ]
 
 
@@ -72,11 +75,22 @@ def models(context: typer.Context, json: Json = False) -> None:
     note(
         f"Any other by its hub id or folder, local:org/name or local:./folder. Next: {command('models', 'show', 'MODEL')}"
     )
+    note(
+        f"At services, KIND:MODEL, such as {command('models', 'show', 'openai:text-embedding-3-small')}; "
+        f"kinds: {command('connection', 'kinds')}"
+    )
 
 
 @app.command("show")
 def show(model: ModelName, json: Json = False) -> None:
-    """All that is known of a model, whether it is here or not."""
+    """All that is known of a model, whether it is here or not; a service is not asked."""
+    from lockstep.models.remote.listed import is_service, listed
+    from lockstep.models.uri import ModelURI
+
+    uri = ModelURI.parse(model)
+    if is_service(uri.provider):
+        show_listed(listed(uri), json=json)
+        return
     found = describe(model)
     if json:
         as_json(as_dict(found))
@@ -93,11 +107,16 @@ def show(model: ModelName, json: Json = False) -> None:
 
 @app.command("download")
 def download(model: ModelName) -> None:
-    """Bring a model from the Hugging Face hub to this machine, so that it works without a network."""
+    """Bring a model from the Hugging Face hub to this machine, or let Ollama fetch one, ollama:MODEL."""
     from lockstep.models import open_model
+    from lockstep.models.remote.remote_model import RemoteModel
 
-    info = open_model(model).info
-    line(f"{model}: {count(info.dimensions, 'dimension')}, {size(info.size_bytes or 0)}, ready.")
+    provider = open_model(model).provider
+    if isinstance(provider, RemoteModel):
+        pull(model, provider)
+    info = provider.info
+    parts = [count(info.dimensions, "dimension"), *([size(info.size_bytes)] if info.size_bytes else []), "ready"]
+    line(f"{model}: {', '.join(parts)}.")
     note(f"Next: {command('models', 'benchmark', model)}")
 
 
@@ -122,6 +141,57 @@ def benchmark(
     line(f"{'tokens':24} {found.tokens_per_s:,.0f} a second")
     line(f"{'one query':24} {found.query_ms_median:.1f} ms median, {found.query_ms_p99:.1f} ms 99th percentile")
     line(f"{count(documents, 'document'):24} {duration(found.documents_s)}, if they are like these texts")
+
+
+def pull(model: str, provider: RemoteModel) -> None:
+    """Let a service fetch its model.
+
+    Raises:
+        ConfigError: its models are always there.
+    """
+    from lockstep.app.progress import PullBar
+    from lockstep.errors import ConfigError
+
+    with PullBar() as bar:
+        if not provider.pull(bar.show):
+            raise ConfigError(
+                f'"{model}" is at a service: there is nothing to download.',
+                f"Use it as it is: {command('embed', 'a text', '--model', model)}",
+            )
+
+
+def show_listed(found: Listed, *, json: bool) -> None:
+    """What is known of a model at a service."""
+    if json:
+        as_json(asdict(found))
+        return
+    price = found.price_per_million_tokens
+    facts = {
+        "uri": found.uri,
+        "service": found.service,
+        "dimensions": found.dimensions or "not known: found out by the first use",
+        "max tokens": found.max_tokens or "not known: 512, or as ?max_tokens= says",
+        "shorter vectors": ", ".join(map(str, found.matryoshka)),
+        "facts": found.facts_source,
+        "price": "not known"
+        if price is None
+        else f"${price:g} per million tokens"
+        if price
+        else "nothing: it runs here",
+        "price in batches": found.batch_price_per_million_tokens
+        and f"${found.batch_price_per_million_tokens:g} per million tokens",
+        "price as of": found.price_date and f"{found.price_date}, {found.price_source}",
+        "key": found.key and f"{found.key} ({'set' if found.key_is_set else 'not set'})",
+    }
+    for name, value in facts.items():
+        if value:
+            line(f"{name:24} {value}")
+    if found.known and not found.facts_source:
+        note(f"Known models of this service: {', '.join(found.known[:SHOWN_NAMES])}")
+    fetched = found.uri.startswith("ollama:")
+    note(
+        f"Next: {command('models', 'download', found.uri) if fetched else command('embed', 'a text', '-m', found.uri)}"
+    )
 
 
 def describe(model: str) -> Available:

@@ -41,9 +41,10 @@ class Breaker:
             return None
         return max(0.0, self._open_until - now)
 
-    def begin(self) -> None:
-        """A request goes out."""
+    def begin(self) -> bool:
+        """A request goes out; whether it is a probe."""
         self._probing = self._open_until is not None
+        return self._probing
 
     def succeeded(self) -> None:
         """The service answered: it is there, whatever it said."""
@@ -51,14 +52,20 @@ class Breaker:
         self._open_until = None
         self._probing = False
 
-    def abandoned(self) -> None:
+    def abandoned(self, *, is_probe: bool = True) -> None:
         """A request ended without telling anything of the service."""
-        self._probing = False
+        self._probing = self._probing and not is_probe
 
-    def failed(self, now: float) -> None:
-        """The service did not answer, or with a fault of its own."""
+    def failed(self, now: float, *, is_probe: bool = True) -> None:
+        """The service did not answer, or with a fault of its own.
+
+        Args:
+            now: the time.
+            is_probe: what `begin` said; a request that was sent before the probe says nothing new.
+        """
         self._failures += 1
-        was_probe, self._probing = self._probing, False
+        was_probe = self._probing and is_probe
+        self._probing = self._probing and not is_probe
         if was_probe or (self._open_until is None and self._failures >= FAILURES_MAX):
             open_s = min(OPEN_S_FIRST * 2.0 ** min(self.trips, 16), OPEN_S_MAX)
             self._open_until = now + open_s * random.uniform(0.75, 1.25)  # noqa: S311 - jitter needs no secrecy

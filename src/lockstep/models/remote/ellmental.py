@@ -86,7 +86,7 @@ def batch_size() -> int | None:
     given = os.environ.get("BATCH_SIZE", "").strip()
     if not given:
         return None
-    if not given.isdecimal() or not 1 <= int(given) <= 100_000:
+    if not given.isdecimal() or len(given) > 6 or not 1 <= int(given) <= 100_000:
         raise ConfigError(f"BATCH_SIZE is {given!r}.", "Give a whole number of 1 or more; 50 is usual.")
     return int(given)
 

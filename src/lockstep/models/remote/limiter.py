@@ -43,6 +43,8 @@ class Grant(NamedTuple):
     at: float
     taken: float
     """What the tokens' bucket gave for it."""
+    is_probe: bool = False
+    """Whether it finds out if the service is back."""
 
 
 @dataclass(slots=True)
@@ -129,6 +131,8 @@ class _Waiter:
         self.first = first
         self.trips = 0
         """Of the breaker, when it began to wait."""
+        self.since = 0.0
+        """When it began to wait."""
         self.turn = threading.Condition(lock)
 
 
@@ -191,7 +195,7 @@ class Limiter:
             waiter = _Waiter(self._lock, tokens * self._estimate, first)
             queue = self._first if first else self._rest
             queue.append(waiter)
-            waiter.trips = self._breaker.trips
+            waiter.trips, waiter.since = self._breaker.trips, self._clock()
             try:
                 while True:
                     now = self._clock()
@@ -234,17 +238,15 @@ class Limiter:
 
     def failed(self, grant: Grant, problem: str) -> None:
         """The service is away, or broken."""
-        del grant
         with self._lock:
             self._last_problem = problem
-            self._breaker.failed(self._clock())
+            self._breaker.failed(self._clock(), is_probe=grant.is_probe)
             self._end()
 
     def ended(self, grant: Grant) -> None:
         """The request ended in a way that says nothing of limits: refused for its content, or stopped."""
-        del grant
         with self._lock:
-            self._breaker.abandoned()
+            self._breaker.abandoned(is_probe=grant.is_probe)
             self._end()
 
     def answered(self, grant: Grant) -> None:
@@ -292,11 +294,13 @@ class Limiter:
         away = self._breaker.delay_s(now)
         if away and self._breaker.is_hopeless and (away > AWAY_WAIT_S_MAX or waiter.trips < self._breaker.trips):
             raise CircuitOpen(self._last_problem, f"The next try is in {away:.0f} s at the earliest.")
-        if waiter.first and max(delay or 0.0, away or 0.0) > SEARCH_WAIT_S_MAX:
+        ahead = max(delay or 0.0, away or 0.0)
+        if away is None:  # another request probes: nobody knows for how long
+            ahead = now - waiter.since
+        if waiter.first and ahead > SEARCH_WAIT_S_MAX:
+            wait = f" for {ahead:.0f} s" if away is not None else ""
             raise ProviderUnavailable(
-                f'Connection "{self.name}" cannot be asked for {max(delay or 0.0, away or 0.0):.0f} s. '
-                f"{self._last_problem}".rstrip(),
-                "Try again later.",
+                f'Connection "{self.name}" cannot be asked{wait}. {self._last_problem}'.rstrip(), "Try again later."
             )
 
     def _delay_s(self, waiter: _Waiter, now: float) -> float | None:
@@ -326,11 +330,11 @@ class Limiter:
             self._first_at = now
         self._sent.append(now)
         self._in_flight += 1
-        self._breaker.begin()
+        is_probe = self._breaker.begin()
         self._requests.take(1, now)
         self._tokens.take(waiter.tokens, now)
         self._pace.bucket.take(1, now)
-        return Grant(tokens, now, waiter.tokens)
+        return Grant(tokens, now, waiter.tokens, is_probe)
 
     def _end(self) -> None:
         self._in_flight -= 1

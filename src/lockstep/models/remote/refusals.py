@@ -61,7 +61,7 @@ class Refusal:
         told = f"{who} answered {self.status}" + (f": {said}" if said else ".")
         kind = self.kind()
         if kind is RateLimited:
-            after = 1.0 if self.retry_after_s is None else self.retry_after_s
+            after = self.retry_after_s or 0.0  # where nothing is said, the limiter's pace decides
             return RateLimited(
                 told,
                 "It is asked again by itself; lower the limits of the connection if it lasts.",

@@ -20,7 +20,7 @@ TASKS = ("search_document", "search_query", "classification", "clustering")
 
 @dataclass(frozen=True, kw_only=True)
 class NomicWire:
-    """Speaks Nomic's protocol."""
+    """Speaks Nomic's protocol. No setting of it keeps a too long text from being cut."""
 
     identity: str
     url: str

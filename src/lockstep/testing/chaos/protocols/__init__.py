@@ -12,7 +12,8 @@ from lockstep.testing.chaos.protocols.cohere import Cohere
 from lockstep.testing.chaos.protocols.dashscope import DashScope
 from lockstep.testing.chaos.protocols.google import Google
 from lockstep.testing.chaos.protocols.huggingface import HuggingFace
-from lockstep.testing.chaos.protocols.ollama import Ollama
+from lockstep.testing.chaos.protocols.nomic import Nomic
+from lockstep.testing.chaos.protocols.ollama import OldOllama, Ollama
 from lockstep.testing.chaos.protocols.openai import OpenAI
 from lockstep.testing.chaos.protocols.spaces import Spaces
 from lockstep.testing.chaos.protocols.tei import TEI
@@ -25,6 +26,7 @@ PROTOCOLS: dict[str, Callable[[], ChaosProtocol]] = {
     "tei": TEI,
     "spaces": Spaces,
     "ollama": Ollama,
+    "ollama-0.2": OldOllama,
     "huggingface": HuggingFace,
     "bedrock": Bedrock,
     "cohere": Cohere,
@@ -32,6 +34,7 @@ PROTOCOLS: dict[str, Callable[[], ChaosProtocol]] = {
     "vertex": Vertex,
     "dashscope": DashScope,
     "voyage": Voyage,
+    "nomic": Nomic,
     "openai": OpenAI,
 }
 

@@ -107,6 +107,22 @@ class Ollama:
         return json_reply({"details": {"family": "bert"}, "model_info": told, "capabilities": ["embedding"]})
 
 
+class OldOllama(Ollama):
+    """One from before version 0.3, which has the older address only."""
+
+    name = "ollama-0.2"
+
+    def takes(self, request: Request) -> bool:
+        """See `ChaosProtocol.takes`."""
+        return request.method == "POST" and request.path == LEGACY
+
+    def other(self, request: Request, facts: Facts) -> Reply | None:
+        """See `ChaosProtocol.other`: what is not there is answered by the web framework, not by Ollama."""
+        if request.path == "/api/embed":
+            return Reply(status=404, body=b"404 page not found", content_type="text/plain")
+        return super().other(request, facts)
+
+
 def pulled(model: str, facts: Facts) -> Reply:
     """A stream of what is done to fetch a model; it is known only where the server takes its name."""
     lines: list[dict[str, object]] = [{"status": "pulling manifest"}]

@@ -62,21 +62,22 @@ class OpenAI:
         return self.key(request) == key
 
     def parse(self, request: Request) -> Asked:
-        """See `ChaosProtocol.parse`."""
+        """See `ChaosProtocol.parse`; names that only Jina (task, embedding_type) or Mistral (output_dimension) have, too."""
         body = json_object(request)
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise Refusal("bad_request", "you must provide a model parameter")
-        encoding = body.get("encoding_format", "float")
+        encoding = body.get("encoding_format", body.get("embedding_type", "float"))
         if encoding not in ("float", "base64"):
             message = f"'{encoding}' is not one of ['float', 'base64'] - 'encoding_format'"
             raise Refusal("bad_request", message, parameter="encoding_format")
-        dimensions = body.get("dimensions")
+        dimensions = body.get("dimensions", body.get("output_dimension"))
         if dimensions is not None and (not isinstance(dimensions, int) or dimensions < 1):
             raise Refusal("bad_request", f"{dimensions!r} is less than the minimum of 1 - 'dimensions'")
         return Asked(
             texts=input_texts(body.get("input")),
             model=model,
+            kind="query" if body.get("task") == "retrieval.query" else "document",
             dimensions=dimensions,
             details={"encoding": encoding},
         )
