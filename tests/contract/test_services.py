@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lockstep.errors import AccessRefused, BadEmbedding, ConfigError, ProviderUnavailable
-from lockstep.models.remote import Links, breaker, limiter, open_described, open_remote, refusals, remote_model
+from lockstep.models.remote import Links, breaker, http, limiter, open_described, open_remote, refusals, remote_model
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.remote_model import RemoteModel
@@ -110,8 +111,14 @@ def private_key() -> str:
     return key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()).decode()
 
 
+@pytest.fixture(scope="module")
+def no_tls() -> ssl.SSLContext:
+    """Nothing here is encrypted, and to read all certificates takes longer than a test."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, server: ChaosServer, private_key: str) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, server: ChaosServer, private_key: str, no_tls: ssl.SSLContext) -> None:
     """Nothing is waited for longer than it must; the server is as new."""
     monkeypatch.setattr(remote_model, "RETRY_S", 0.01)
     monkeypatch.setattr(remote_model, "SEARCH_RETRY_S", 0.01)
@@ -119,6 +126,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, server: ChaosServer, private_key: str
     monkeypatch.setattr(limiter, "PACE_MIN", 50.0)
     told = refusals.retry_after_s
     monkeypatch.setattr(refusals, "retry_after_s", lambda headers: None if told(headers) is None else 0.01)
+    monkeypatch.setattr(http, "trusted", lambda connection: no_tls)
     for name, value in (("RIGHT", KEY), ("WRONG", WRONG)):
         account = {
             "type": "service_account",

@@ -302,14 +302,14 @@ def test_what_a_refusal_means_and_what_is_shown_of_it(service: str) -> None:
 
 
 def test_when_to_come_again_is_what_the_service_says() -> None:
-    """In a header, or where Google puts it; a second when it says nothing."""
+    """In a header, or where Google puts it; nothing when it says nothing, for then the pace decides."""
     quota = google(429, "x", "RESOURCE_EXHAUSTED", [{"retryDelay": "20.5s"}])
     for headers, body, expected in (
         ({"retry-after": "7"}, b"", 7.0),
         ({"retry-after": "7"}, json.dumps(quota).encode(), 7.0),
         ({}, json.dumps(quota).encode(), 20.5),
-        ({}, b'{"retryDelay": "soon"}', 1.0),
-        ({}, b"", 1.0),
+        ({}, b'{"retryDelay": "soon"}', 0.0),
+        ({}, b"", 0.0),
     ):
         error = Refusal(429, headers, body).error(WHO, (), ())
         assert isinstance(error, RateLimited)
