@@ -83,6 +83,8 @@ class Chunk(NamedTuple):
     and the model gives the same vectors for them; None otherwise."""
     image: str | bytes | None = None
     """As in `Text`; then `text` is what stands for the image: a name, and a hash of its content."""
+    context: bytes | None = None
+    """For a model that embeds a chunk with those around it: 16 bytes that stand for all chunks of its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class ModelInfo:
     """Put before every document; no part of the text that is stored."""
     query_prompt: str = ""
     """The same for queries."""
+    contextual: bool = False
+    """Whether a chunk's vector depends on the chunks around it, which are then sent together."""
     kinds_differ: bool = False
     """Whether the provider is told which of the two a text is, and gives them different vectors."""
     retrieval: Retrieval | None = None

@@ -14,7 +14,13 @@ from lockstep.models.base import Model, Provider
 from lockstep.testing import HashModel
 from lockstep.types import ModelInfo, Tokens
 
-URIS = ["local:minilm", "local:bge-micro-v2", "local:minilm?dimensions=64", "fake:hash?dimensions=48"]
+URIS = [
+    "local:minilm",
+    "local:bge-micro-v2",
+    "local:minilm?dimensions=64",
+    "fake:hash?dimensions=48",
+    "python:support.embedding_functions:embed",
+]
 TEXTS = ["rain", "Es regnet.", "雨が降る", "a longer text about the weather, " * 20, "🌧️", "", "tab\tand\nline"]
 
 

@@ -73,6 +73,7 @@ class JobProvider(Provider, Protocol):
         kind: Kind,
         tokens: Sequence[Ids | None] | None = None,
         wait: Callable[[float], bool] | None = None,
+        contexts: Sequence[bytes | None] | None = None,
     ) -> Embedded:
         """Embed all that can be embedded.
 
@@ -81,6 +82,8 @@ class JobProvider(Provider, Protocol):
             kind: whether they are documents or queries.
             tokens: as in `embed`.
             wait: waits so many seconds, and returns True when the work should stop; called from several threads.
+            contexts: for a contextual model; texts that follow each other with one context are chunks of one text, and
+                are sent together.
 
         Returns:
             Vectors that were checked, errors by position, what interrupted it, and what it took.
@@ -184,6 +187,7 @@ class Model:
         kind: Kind = "document",
         wait: Callable[[float], bool] | None = None,
         tokens: Sequence[Ids | None] | None = None,
+        contexts: Sequence[bytes | None] | None = None,
     ) -> Embedded:
         """Embed all texts that can be embedded, by a provider that looks after its own requests (`JobProvider`)."""
         assert isinstance(self.provider, JobProvider)
@@ -192,7 +196,7 @@ class Model:
             return Embedded.of([])
         if prompt := prompt_of(self.info, kind):
             texts, tokens = [prompt + text for text in texts], None
-        return self.provider.embed_each(texts, kind, tokens, wait)
+        return self.provider.embed_each(texts, kind, tokens, wait, contexts)
 
     def embed_images_each(
         self, images: Sequence[ImageSource], *, wait: Callable[[float], bool] | None = None

@@ -108,7 +108,12 @@ def embed_each(model: Model, chunks: Sequence[Chunk], wait: Callable[[float], bo
     images = [chunk.image for chunk in chunks if chunk.image is not None]
     if images:
         return model.embed_images_each(images, wait=wait)
-    return model.embed_each([chunk.text for chunk in chunks], wait=wait, tokens=[chunk.tokens for chunk in chunks])
+    return model.embed_each(
+        [chunk.text for chunk in chunks],
+        wait=wait,
+        tokens=[chunk.tokens for chunk in chunks],
+        contexts=[chunk.context for chunk in chunks],
+    )
 
 
 class Isolation:

@@ -17,14 +17,15 @@ DAY_S = 86400
 PRUNE_PAGE = 5000
 
 
-def hash_text(text: str, *, as_query: bool = False) -> bytes:
+def hash_text(text: str, *, as_query: bool = False, context: bytes | None = None) -> bytes:
     """16 bytes that stand for a text and the way it is encoded.
 
     Args:
         text: must be valid Unicode.
         as_query: for models that encode queries and documents differently.
+        context: for models that encode a chunk with those around it; see `Chunk.context`.
     """
-    return blake2b(text.encode(), digest_size=16, person=b"query" if as_query else b"").digest()
+    return blake2b(text.encode(), digest_size=16, person=b"query" if as_query else b"", key=context or b"").digest()
 
 
 def today(now: float) -> int:

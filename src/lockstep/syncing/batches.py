@@ -33,7 +33,7 @@ from lockstep.storage import batches, changes, leases, vectors
 from lockstep.storage.batches import StoredBatch
 from lockstep.storage.leases import Range
 from lockstep.syncing.budget import Budget
-from lockstep.syncing.finer import cut_finer
+from lockstep.syncing.finer import finished
 from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.stats import Progress, SyncStats
@@ -261,7 +261,7 @@ class BatchRun:
             rows = page if left is None else dict(islice(page.items(), left))
             chunked = chunk_documents(job, rows)
             with self._transaction(write=False) as connection:
-                chunks = cut_finer(connection, job, chunked.chunks)
+                chunks = finished(connection, job, chunked.chunks)
                 texts = {
                     vectors.hash_text(chunk.text): chunk.text
                     for some in chunks.values()

@@ -16,7 +16,7 @@ from lockstep.storage.embeddings import StoredChunk
 from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import changes_table, embeddings_table, recipes, vectors_table
 from lockstep.storage.tasks import StoredTask, restart_backfill
-from lockstep.syncing.finer import cut_finer
+from lockstep.syncing.finer import finished
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.plan import plan_document
 from lockstep.syncing.status import unread_rows
@@ -97,12 +97,12 @@ def different_documents(connection: Connection, job: Job) -> Iterator[tuple[Any,
     """Documents whose chunks are not those that their text gives now."""
     for rows in job.reader.all(connection, PAGE):
         chunked = chunk_documents(job, {row[0]: row for row in rows})
-        by_key = cut_finer(connection, job, chunked.chunks)
+        by_key = finished(connection, job, chunked.chunks)
         stored = embeddings.of_keys(connection, job.recipe_id, list(by_key))
         for key, error in chunked.errors.items():
             yield key, f"it cannot be read: {error}"
         for key, chunks in by_key.items():
-            plan = plan_document(key, chunks, stored.get(key, ()))
+            plan = plan_document(key, chunks, stored.get(key, ()), is_contextual=job.is_contextual)
             if not plan.is_unchanged:
                 yield key, f"{len(plan.add)} chunk(s) are missing, {len(plan.outdated)} are outdated"
 
@@ -125,17 +125,20 @@ def bad_vectors(connection: Connection, job: Job) -> Iterator[tuple[Any, int, st
             statement = sa.select(table.c.id, table.c.text_hash, table.c.vector).where(table.c.id.in_(page))
             found.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
         for row in rows:
-            problem = vector_problem(row, found.get(row.vector_id), dimensions)
+            problem = vector_problem(row, found.get(row.vector_id), dimensions, is_contextual=job.is_contextual)
             if problem:
                 yield row.key, row.vector_id, problem
 
 
-def vector_problem(row: StoredChunk, found: tuple[bytes, bytes] | None, dimensions: int) -> str | None:
+def vector_problem(
+    row: StoredChunk, found: tuple[bytes, bytes] | None, dimensions: int, *, is_contextual: bool
+) -> str | None:
     """What is wrong with the vector of an embedding, or None."""
     if found is None:
         return f"the vector of {row.path}, chunk {row.position}, is missing"
     text_hash, raw = found
-    if text_hash != vectors.hash_text(row.text):
+    # In context, the hash stands for more than the text.
+    if not is_contextual and text_hash != vectors.hash_text(row.text):
         return f"{row.path}, chunk {row.position}, has the vector of another text"
     if len(raw) != 4 * dimensions:
         return f"the vector of {row.path}, chunk {row.position}, has {len(raw)} bytes, not {4 * dimensions}"

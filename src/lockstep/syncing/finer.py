@@ -1,9 +1,12 @@
-"""Chunks that a provider found too long are cut again, into halves, and those again as long as it must be."""
+"""What becomes of chunks before they are compared: those that a provider found too long are cut again, into halves, and
+those again as long as it must be; for a model that wants to see them together, each learns of its neighbours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,6 +16,23 @@ from lockstep.storage import long_texts
 from lockstep.storage.vectors import hash_text
 from lockstep.syncing.job import Job
 from lockstep.types import Chunk, Text, Tokenizer
+
+
+def finished(connection: Connection, job: Job, chunks: Mapping[Any, list[Chunk]]) -> dict[Any, list[Chunk]]:
+    """The chunks of documents as they are stored; arguments as in `cut_finer`."""
+    found = cut_finer(connection, job, chunks)
+    if job.is_contextual:
+        found = {key: in_context(some) for key, some in found.items()}
+    return found
+
+
+def in_context(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The chunks of a document, each with what stands for all chunks of its text."""
+    hashes: dict[str, Any] = {}
+    for chunk in chunks:
+        known = hashes.setdefault(chunk.path, blake2b(digest_size=16))
+        known.update(hash_text(chunk.text))
+    return [chunk._replace(context=hashes[chunk.path].digest()) for chunk in chunks]
 
 
 def cut_finer(connection: Connection, job: Job, chunks: Mapping[Any, list[Chunk]]) -> dict[Any, list[Chunk]]:

@@ -36,6 +36,11 @@ class Job:
     model: Model
     dialect: Dialect
 
+    @property
+    def is_contextual(self) -> bool:
+        """Whether a chunk's vector depends on the chunks around it."""
+        return self.model.info.contextual
+
 
 @dataclass(frozen=True, slots=True)
 class Chunked:

@@ -26,7 +26,12 @@ class DocumentPlan(NamedTuple):
 
 
 def plan_document(
-    key: Any, chunks: Sequence[Chunk], stored: Sequence[StoredChunk], *, is_gone: bool = False
+    key: Any,
+    chunks: Sequence[Chunk],
+    stored: Sequence[StoredChunk],
+    *,
+    is_gone: bool = False,
+    is_contextual: bool = False,
 ) -> DocumentPlan:
     """Keep the chunks that are right, add those that are missing, delete the rest.
 
@@ -35,6 +40,7 @@ def plan_document(
         chunks: what it should have, without two that are equal in path and position.
         stored: what it has.
         is_gone: it was deleted; `chunks` is empty.
+        is_contextual: a chunk's vector depends on those around it, so that one that differs makes all outdated.
     """
     if not stored:
         return DocumentPlan(key, list(chunks), [], is_gone)
@@ -43,6 +49,6 @@ def plan_document(
     kept = len(chunks) - len(add)
     outdated = list(have.values())
     # Rows that say the same twice collapse in `have`; then none is trusted and all are written anew.
-    if kept + len(outdated) != len(stored):
+    if kept + len(outdated) != len(stored) or (is_contextual and (add or outdated)):
         return DocumentPlan(key, list(chunks), [row.id for row in stored], is_gone)
     return DocumentPlan(key, add, outdated, is_gone)

@@ -33,7 +33,7 @@ from lockstep.storage.leases import Lease, Range
 from lockstep.storage.lookup import in_pages
 from lockstep.storage.sources import BATCH_CHARACTERS, row_size
 from lockstep.syncing.budget import Budget
-from lockstep.syncing.finer import can_be_cut, cut_finer
+from lockstep.syncing.finer import can_be_cut, finished
 from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.plan import DocumentPlan, plan_document
@@ -54,6 +54,8 @@ FINISH_S = 1.0  # an early end waits so long for answers that are on their way
 RETRY_S = 0.5  # before the second try of a model that was not there
 
 Report = Callable[[Progress], None]
+Wanted = tuple[str, bytes | None]
+"""A text, and its context for a model that wants to see one: what a vector is for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +80,7 @@ class Work:
     """Text hash -> vector id."""
     missing: dict[bytes, Chunk]
     """Text hash -> a chunk with this text, for the texts that must be embedded."""
-    hashes: dict[str, bytes]
+    hashes: dict[Wanted, bytes]
     cached: int = 0
     seconds_model: float = 0.0
     future: Future[tuple[Embedded, float]] | None = field(default=None, repr=False)
@@ -278,22 +280,32 @@ class TaskWorker:
         job = self.job
         chunked = chunk_documents(job, batch.rows)
         with self._transaction(write=False) as connection:
-            chunks_by_key = cut_finer(connection, job, chunked.chunks)
+            chunks_by_key = finished(connection, job, chunked.chunks)
             stored = embeddings.of_keys(connection, job.recipe_id, list(chunks_by_key))
         plans = [
-            plan_document(key, chunks, stored.get(key, ()), is_gone=batch.rows[key] is None)
+            plan_document(
+                key,
+                chunks,
+                stored.get(key, ()),
+                is_gone=batch.rows[key] is None,
+                is_contextual=job.is_contextual,
+            )
             for key, chunks in chunks_by_key.items()
         ]
-        hashes: dict[str, bytes] = {}
+        hashes: dict[Wanted, bytes] = {}
         by_hash: dict[bytes, Chunk] = {}
         for plan in plans:
             for chunk in plan.add:
-                if chunk.text not in hashes:
-                    hashes[chunk.text] = text_hash = vectors.hash_text(chunk.text)
+                if (wanted := wanted_of(chunk)) not in hashes:
+                    hashes[wanted] = text_hash = vectors.hash_text(chunk.text, context=chunk.context)
                     by_hash[text_hash] = chunk
         with self._transaction(write=True) as connection:
             known, elsewhere = self._look_up(connection, list(by_hash))
             missing = {h: chunk for h, chunk in by_hash.items() if h not in known and h not in elsewhere}
+            if job.is_contextual:
+                # What is known already goes along: without it, the others' context would be another.
+                contexts = {chunk.context for chunk in missing.values()}
+                missing = {h: chunk for h, chunk in by_hash.items() if chunk.context in contexts and h not in elsewhere}
             # Images last: one call to the model has texts or images.
             missing = dict(sorted(missing.items(), key=lambda item: item[1].image is not None))
             if not leases.announce_texts(connection, batch.lease, list(missing)):
@@ -325,10 +337,10 @@ class TaskWorker:
         batch: Batch,
         plans: Sequence[DocumentPlan],
         elsewhere: set[bytes],
-        hashes: dict[str, bytes],
+        hashes: dict[Wanted, bytes],
     ) -> list[DocumentPlan]:
         """Leave documents whose texts are being embedded elsewhere to the queue; by their turn the vectors are known."""
-        ready = [plan for plan in plans if not any(hashes[chunk.text] in elsewhere for chunk in plan.add)]
+        ready = [plan for plan in plans if not any(hashes[wanted_of(chunk)] in elsewhere for chunk in plan.add)]
         postponed = {plan.key for plan in plans} - {plan.key for plan in ready}
         if not batch.changes:
             changes.enqueue(connection, self.job.recipe_id, postponed, self._clock())
@@ -444,7 +456,7 @@ class TaskWorker:
             work.plans = self._postpone(connection, work.batch, work.plans, too_long, work.hashes)
         for plan in work.plans if errors else ():
             for chunk in plan.add:
-                if error := errors.get(work.hashes[chunk.text]):
+                if error := errors.get(work.hashes[wanted_of(chunk)]):
                     work.errors[plan.key] = f"{chunk.path}, chunk {chunk.position}: {error}"
         self._count(embedded=len(found.rows))
         expires_on = vectors.today(self._clock()) + self.job.task.cache_days
@@ -463,7 +475,7 @@ class TaskWorker:
             connection,
             recipe_id,
             [row_id for plan in done for row_id in plan.outdated],
-            [(plan.key, chunk, known[work.hashes[chunk.text]]) for plan in done for chunk in plan.add],
+            [(plan.key, chunk, known[work.hashes[wanted_of(chunk)]]) for plan in done for chunk in plan.add],
         )
         if failures.any_failed(connection, recipe_id):
             failures.forget(connection, recipe_id, [plan.key for plan in done])
@@ -534,6 +546,11 @@ def is_caught_up(connection: Connection, recipe_id: int) -> bool:
 def is_idle(connection: Connection, recipe_id: int) -> bool:
     """The same, and no failed document is to be tried again: there is no need to wake the model."""
     return is_caught_up(connection, recipe_id) and not failures.listed(connection, recipe_id, ATTEMPTS_MAX)
+
+
+def wanted_of(chunk: Chunk) -> Wanted:
+    """What a chunk's vector is for."""
+    return chunk.text, chunk.context
 
 
 def is_done(work: Work) -> bool:

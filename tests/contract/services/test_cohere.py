@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import struct
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lockstep.errors import AccessRefused, BadEmbedding, ProviderRejected, TextTooLong, UnknownName
-from lockstep.models.remote import Links, open_remote, open_wire
+import lockstep
+from lockstep.errors import (
+    AccessRefused,
+    BadEmbedding,
+    ConfigError,
+    ImageUnreadable,
+    ProviderRejected,
+    TextTooLong,
+    UnknownName,
+)
+from lockstep.models.base import ImageJobProvider, Model
+from lockstep.models.remote import Links, open_remote, open_wire, remote_model
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.services.cohere import CohereWire
 from lockstep.models.remote.wire import ImageWire
@@ -187,3 +201,98 @@ def test_a_wrong_key_and_a_too_long_text_are_told_apart(monkeypatch: pytest.Monk
             opened.embed(["word " * 600], "document")
         with pytest.raises(AccessRefused, match="invalid api token"):
             opened.embed(["x"], "query")
+
+
+@pytest.mark.parametrize(("model", "most"), [("embed-v4.0", 4), ("embed-english-v3.0", 1)])
+def test_images_go_in_requests_of_what_the_model_takes(
+    model: str, most: int, monkeypatch: pytest.MonkeyPatch, links: Links
+) -> None:
+    """Several at a time, retried as texts are, in their order, and counted."""
+    monkeypatch.setattr(remote_model, "RETRY_S", 0.01)
+    images = [png(n) for n in range(10)]
+    with ChaosServer(dimensions=16, protocols=["cohere"]) as server:
+        connection = Connection.create("cohere", "cohere", base_url=server.url, api_key="env:HOME")
+        opened = open_remote(ModelURI.parse(f"cohere:{model}?dimensions=8"), connection, links)
+        assert isinstance(opened, ImageJobProvider)
+        assert opened.info.modalities == ("text", "image")
+        server.fault("status", times=1, status=503)
+        expected = hash_vectors([image_name(image) for image in images], 8)
+        np.testing.assert_array_equal(opened.embed_images(images), expected)
+        sizes = [len(json.loads(request.body)["images"]) for request in server.requests if request.status == 200]
+        assert max(sizes) <= most
+        assert sum(sizes) == 10
+        usage = opened.embed_images_each(images).usage
+        assert (usage.texts, usage.requests, usage.tokens) == (10, -(-10 // most), 0)
+
+
+def test_one_bad_image_fails_alone(monkeypatch: pytest.MonkeyPatch, links: Links) -> None:
+    """Whether the service refuses it, its vector is bad, or it is of a kind that the service does not take."""
+    images = [*(png(n) for n in range(6)), b"BM" + bytes(20)]
+    with ChaosServer(dimensions=16, protocols=["cohere"]) as server:
+        connection = Connection.create("cohere", "cohere", base_url=server.url, api_key="env:HOME")
+        opened = open_remote(ModelURI.parse("cohere:embed-v4.0?dimensions=8"), connection, links)
+        server.fault("reject", containing=image_name(images[1]))
+        server.fault("nan", containing=image_name(images[3]))
+        found = opened.embed_images_each(images)
+        assert found.interruption is None
+        assert sorted(found.errors) == [1, 3, 6]
+        assert isinstance(found.errors[6], ImageUnreadable)
+        np.testing.assert_array_equal(found.vectors, hash_vectors([image_name(images[row]) for row in found.rows], 8))
+        with pytest.raises(ImageUnreadable, match="JPEG, PNG, WebP or GIF"):
+            opened.embed_images(images[6:])
+
+
+def test_a_model_of_texts_takes_no_images(links: Links) -> None:
+    """The first generations had none."""
+    connection = Connection.create("cohere", "cohere", base_url="http://localhost:1", api_key="env:HOME")
+    model = Model("x", open_remote(ModelURI.parse("cohere:embed-english-v2.0?dimensions=8"), connection, links))
+    with pytest.raises(ConfigError, match="takes texts only"):
+        model.embed_images([png(1)])
+
+
+def test_a_task_over_images_works_by_a_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files beside the database, bytes and captions; the lost file is named, the others are embedded, and all is counted."""
+    monkeypatch.setenv("CO_API_KEY", "right")
+    pictures = [png(n) for n in range(9)]
+    for n, picture in enumerate(pictures[:8]):
+        (tmp_path / f"{n}.png").write_bytes(picture)
+    rows: list[tuple[int, str | None, object]] = [(n, f"caption {n}", f"{n}.png") for n in range(8)]
+    rows += [(8, None, pictures[8]), (9, "a caption alone", None), (10, "lost", "none.png")]
+    with sqlite3.connect(tmp_path / "gallery.db") as connection:
+        connection.execute("CREATE TABLE photos (id INTEGER PRIMARY KEY, caption TEXT, photo)")
+        connection.executemany("INSERT INTO photos VALUES (?, ?, ?)", rows)
+    connection.close()
+    with (
+        ChaosServer(dimensions=16, key="right", protocols=["cohere"]) as server,
+        lockstep.open(tmp_path / "gallery.db") as db,
+    ):
+        db.add_connection("pictures", "cohere", base_url=server.url, api_key="env:CO_API_KEY")
+        db.add_task("photos", "photos", ["caption", "photo"], model="pictures:embed-v4.0?dimensions=16")
+        report = db.sync()
+        assert report.outages == {}
+        assert (report.total.embedded, report.total.failed) == (18, 1)
+        assert report.total.tokens == server.paid_tokens > 0
+        assert [error.id for error in db.errors()] == [10]
+        stored = {each.id: each.vector for each in db.embeddings("photos") if each.path == "photo"}
+        expected = hash_vectors([image_name(picture) for picture in pictures], 16)
+        np.testing.assert_allclose(np.stack([stored[n] for n in range(9)]), expected, atol=1e-3)
+        assert db.search("photos", np.asarray(expected[3]), top_k=1)[0].id == 3
+        assert server.paid_texts >= 18
+        assert db.check() == []
+        asked = len(server.requests)
+        assert db.sync().total.embedded == 0
+        assert len(server.requests) == asked
+
+
+def png(number: int) -> bytes:
+    """A real PNG file of one pixel, each in another colour."""
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes([0, number, 0, 0])),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

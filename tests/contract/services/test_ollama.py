@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lockstep.errors import AccessRefused, BadEmbedding, ConfigError, ProviderRejected, TextTooLong, UnknownName
+from lockstep.errors import (
+    AccessRefused,
+    BadEmbedding,
+    ConfigError,
+    ProviderRejected,
+    ProviderUnavailable,
+    TextTooLong,
+    UnknownName,
+)
 from lockstep.models.remote import Links, open_remote
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.services.ollama import host_url, open_ollama
@@ -25,7 +34,7 @@ def links() -> Iterator[Links]:
     links.close()
 
 
-def at(url: str, **settings: str) -> Connection:
+def at(url: str, **settings: Any) -> Connection:
     return Connection.create("ollama", "ollama", base_url=url, **settings)
 
 
@@ -171,3 +180,104 @@ def test_a_proxy_may_want_a_key(links: Links, monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_array_equal(model.embed(["a"], "document"), hash_vectors(["a"], 32))
         with pytest.raises(AccessRefused, match="unauthorized"):
             open_remote(ModelURI.parse("ollama:m"), at(server.url), links).embed(["a"], "document")
+
+
+def test_what_is_missing_is_told_apart() -> None:
+    """A server without the newer address is no server without the model."""
+    wire = open_ollama(ModelURI.parse("ollama:m?dimensions=2"), HERE)
+    older = wire.instead(404, 'Connection "model" answered 404: 404 page not found')
+    assert older is not None
+    assert (older.legacy, older.texts_max, older.identity) == (True, 1, wire.identity)
+    assert older.instead(404, "404 page not found") is None
+    assert wire.instead(404, "Connection \"ollama\" answered 404: model 'm' not found") is None
+    assert wire.instead(404, 'model "m" not found, try pulling it first') is None
+    assert wire.instead(500, "404 page not found") is None
+
+
+def test_an_old_server_is_noticed(links: Links) -> None:
+    """Nobody has to know its version: texts are asked for one by one from then on, and every vector is right."""
+    texts = [f"text {n}" for n in range(70)]
+    with ChaosServer(dimensions=32, protocols=["ollama-0.2"]) as server:
+        model = open_remote(ModelURI.parse("ollama:m"), at(server.url, texts_per_request=10), links)
+        model.expect(32)
+        found = model.embed_each(texts, "document")
+        assert (found.errors, found.interruption) == ({}, None)
+        np.testing.assert_allclose(found.vectors[np.argsort(found.rows)], hash_vectors(texts, 32), rtol=1e-5)
+        # All of the first requests may be refused before the first of them has found out; one text finds out.
+        refused = server.answered[404]
+        assert 1 <= refused <= 7
+        assert server.paid_requests == 71
+        assert found.usage.requests == found.usage.texts == 70
+        model.embed(texts[:5], "query")
+        assert server.answered[404] == refused
+        assert server.paid_requests == 76
+
+
+def test_an_old_server_tells_its_facts(links: Links) -> None:
+    """Asking for the dimensions may be the first thing that is done, and finds out, too."""
+    with ChaosServer(dimensions=32, protocols=["ollama-0.2"]) as server:
+        server.fault("status", status=404, path="/api/show")
+        model = open_remote(ModelURI.parse("ollama:m"), at(server.url), links)
+        assert model.info.dimensions == 32
+
+
+def test_an_old_server_without_the_model_says_so(links: Links) -> None:
+    """And nothing is gone on with that does not answer: the model may be fetched, and the server upgraded, meanwhile."""
+    with ChaosServer(dimensions=32, protocols=["ollama-0.2"], models=["other"]) as server:
+        model = open_remote(ModelURI.parse("ollama:m"), at(server.url), links)
+        for _ in range(2):
+            with pytest.raises(AccessRefused, match=r"model 'm' not found.*ollama pull m"):
+                model.embed(["a"], "document")
+        assert [request.path for request in server.requests] == ["/api/embed", "/api/embeddings"] * 2
+
+
+def test_an_address_of_something_else_is_refused_once(links: Links) -> None:
+    """What has neither address is no Ollama."""
+    with ChaosServer(dimensions=32, protocols=["cohere"]) as server:
+        model = open_remote(ModelURI.parse("ollama:m"), at(server.url), links)
+        with pytest.raises(AccessRefused, match="base_url") as caught:
+            model.embed(["a"], "document")
+    assert caught.value.status == 404
+
+
+def test_a_model_is_fetched(links: Links) -> None:
+    """With every step told; what is fetched is the same bar from its first byte to its last."""
+    steps: list[tuple[str, int, int]] = []
+    with ChaosServer(dimensions=32) as server:
+        model = open_remote(ModelURI.parse("ollama:all-minilm"), at(server.url), links)
+        assert model.pull(lambda *step: steps.append(step))
+    assert steps[0] == ("pulling manifest", 0, 0)
+    assert [step for step in steps if step[2]] == [
+        ("pulling 797b70c4edf8", 22980498, 45960996),
+        ("pulling 797b70c4edf8", 45960996, 45960996),
+    ]
+    assert steps[-1] == ("success", 0, 0)
+
+
+def test_a_model_that_cannot_be_fetched_says_what_to_do(links: Links) -> None:
+    """Its name may be wrong, the server away, or the connection lost in the middle."""
+    with ChaosServer(dimensions=32, models=["all-minilm"]) as server:
+        model = open_remote(ModelURI.parse("ollama:all-minilmm"), at(server.url), links)
+        with pytest.raises(ProviderRejected, match=r"file does not exist.*ollama\.com/library"):
+            model.pull()
+        model = open_remote(ModelURI.parse("ollama:all-minilm"), at(server.url), links)
+        server.fault("empty", path="/api/pull", times=1)
+        with pytest.raises(ProviderUnavailable, match=r"before the model was there.*Run it again"):
+            model.pull()
+        server.fault("html", path="/api/pull", status=200, times=1)
+        with pytest.raises(ProviderUnavailable, match="cannot be used"):
+            model.pull()
+        server.fault("huge", path="/api/pull", times=1)
+        with pytest.raises(BadEmbedding, match="more than anybody"):
+            model.pull()
+        server.fault("status", path="/api/pull", status=500, times=1)
+        with pytest.raises(ProviderUnavailable, match="500"):
+            model.pull()
+        assert model.pull()
+    with pytest.raises(ProviderUnavailable, match="Is the server running"):
+        model.pull()
+
+
+def test_other_services_fetch_nothing(links: Links) -> None:
+    """Their models are always there."""
+    assert not open_remote(ModelURI.parse("tei:m"), Connection.create("tei", "tei", base_url="http://x"), links).pull()

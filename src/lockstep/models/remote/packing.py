@@ -31,6 +31,39 @@ def pack(tokens: Sequence[int], texts_max: int, tokens_max: int | None) -> list[
     return parts
 
 
+def pack_together(
+    tokens: Sequence[int], contexts: Sequence[bytes | None], texts_max: int, tokens_max: int | None
+) -> list[range]:
+    """The same for texts of which those that follow each other with one context must not be parted.
+
+    A context that alone is more than a request takes stands alone.
+    """
+    groups = runs(contexts)
+    parts: list[range] = []
+    start = total = 0
+    for group in groups:
+        count = sum(tokens[group.start : group.stop])
+        is_full = group.stop - start > texts_max or (tokens_max is not None and total + count > tokens_max)
+        if is_full and group.start > start:
+            parts.append(range(start, group.start))
+            start, total = group.start, 0
+        total += count
+    if start < len(tokens):
+        parts.append(range(start, len(tokens)))
+    return parts
+
+
+def runs(contexts: Sequence[bytes | None]) -> list[range]:
+    """Texts that follow each other with one context; without one, each text is alone."""
+    found: list[range] = []
+    for position, context in enumerate(contexts):
+        if found and context is not None and contexts[position - 1] == context:
+            found[-1] = range(found[-1].start, position + 1)
+        else:
+            found.append(range(position, position + 1))
+    return found
+
+
 def even_size(texts: int, texts_max: int) -> int:
     """Texts of the next request, when as few requests as can be share them evenly."""
     requests = -(-texts // texts_max)

@@ -15,8 +15,18 @@ from lockstep.models.base import checked_vectors
 from lockstep.models.isolate import TRIES_LIMITED, Isolation, Patience
 from lockstep.models.outcome import Embedded
 from lockstep.models.remote.link import Link
-from lockstep.models.remote.packing import pack
-from lockstep.models.remote.wire import Answer, FactsWire, FallbackWire, ImageWire, PullWire, Request, SteppedWire, Wire
+from lockstep.models.remote.packing import pack, pack_together, runs
+from lockstep.models.remote.wire import (
+    Answer,
+    ContextWire,
+    FactsWire,
+    FallbackWire,
+    ImageWire,
+    PullWire,
+    Request,
+    SteppedWire,
+    Wire,
+)
 from lockstep.models.tokens import WordTokenizer
 from lockstep.types import Ids, Kind, ModelInfo, Tokenizer, Usage, Vectors
 
@@ -52,6 +62,7 @@ class RemoteModel:
         self._links: dict[Kind, Link] = {"document": link, "query": search_link}
         self._dimensions = facts.dimensions
         self._max_tokens = facts.max_tokens
+        self._contextual = isinstance(wire, ContextWire) and wire.contextualized
         self._kinds_differ = wire.request([PROBE], "document") != wire.request([PROBE], "query")
         self._images_max = wire.images_max if isinstance(wire, ImageWire) else 0
         self._lock = threading.RLock()  # to ask for the dimensions may change the wire
@@ -66,6 +77,7 @@ class RemoteModel:
             matryoshka=self._facts.matryoshka,
             price_per_million_tokens=self._facts.price_per_million_tokens,
             modalities=("text", "image") if self._images_max else ("text",),
+            contextual=self._contextual,
             kinds_differ=self._kinds_differ,
             local=False,
             description=self._facts.description,
@@ -132,13 +144,16 @@ class RemoteModel:
         kind: Kind,
         tokens: Sequence[Ids | None] | None = None,
         wait: Callable[[float], bool] | None = None,
+        contexts: Sequence[bytes | None] | None = None,
     ) -> Embedded:
         """See `JobProvider.embed_each`."""
         counts = self._count(texts, tokens)
-        parts = self.parts(counts, kind)
+        contexts = contexts if self._contextual else None
+        parts = self.parts(counts, kind, contexts)
 
         def ask(rows: range, stopping: Callable[[], bool]) -> Asked:
-            return self.ask(texts[rows.start : rows.stop], kind, counts[rows.start : rows.stop], stopping)
+            together = contexts and contexts[rows.start : rows.stop]
+            return self.ask(texts[rows.start : rows.stop], kind, counts[rows.start : rows.stop], stopping, together)
 
         return _Call(self, ask, counts, kind, wait or _sleep).run(parts, self._links[kind])
 
@@ -157,19 +172,31 @@ class RemoteModel:
         parts = pack(counts, min(self._images_max, link.connection.texts_per_request), None)
         return _Call(self, ask, counts, "document", wait or _sleep).run(parts, link)
 
-    def parts(self, tokens: Sequence[int], kind: Kind) -> list[range]:
+    def parts(self, tokens: Sequence[int], kind: Kind, contexts: Sequence[bytes | None] | None = None) -> list[range]:
         """Which texts go together into one request; `tokens` are those of each, estimated."""
         link = self._links[kind]
         most = min(self._wire.texts_max, link.connection.texts_per_request)
         bounds = [bound for bound in (self._wire.tokens_max, link.limiter.tokens_max()) if bound is not None]
+        if contexts is not None:
+            return pack_together(tokens, contexts, most, min(bounds, default=None))
         return pack(tokens, most, min(bounds, default=None))
 
-    def ask(self, texts: Sequence[str], kind: Kind, counts: Sequence[int], stopping: Callable[[], bool]) -> Asked:
+    def ask(
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        counts: Sequence[int],
+        stopping: Callable[[], bool],
+        contexts: Sequence[bytes | None] | None = None,
+    ) -> Asked:
         """Send texts and read the answer; the vectors are checked.
 
         They are one request, unless the wire has changed since they were packed and takes fewer: then one after the other.
         """
         wire = self._wire
+        if contexts is not None and isinstance(wire, ContextWire):
+            groups = [texts[run.start : run.stop] for run in runs(contexts)]
+            return self._exchange(wire, lambda: wire.context_request(groups, kind), counts, kind, stopping, texts)
         parts = pack(counts, wire.texts_max, wire.tokens_max)
         try:
             found = [self._ask_once(wire, texts, counts, part, kind, stopping) for part in parts]

@@ -79,6 +79,20 @@ class SteppedWire(Protocol):
 
 
 @runtime_checkable
+class ContextWire(Protocol):
+    """A wire whose service embeds the chunks of one text together, each with the others around it."""
+
+    @property
+    def contextualized(self) -> bool:
+        """Whether this model does; the answer then has the vectors of all chunks, in order."""
+        ...
+
+    def context_request(self, groups: Sequence[Sequence[str]], kind: Kind) -> Request:
+        """The request that embeds groups of chunks."""
+        ...
+
+
+@runtime_checkable
 class FactsWire(Protocol):
     """A wire whose service tells about its model."""
 

@@ -6,14 +6,14 @@ https://docs.voyageai.com/reference/contextualized-embeddings-api
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lockstep.errors import BadEmbedding
-from lockstep.models.remote.answers import at, in_order, matrix, read_json, tokens_at
+from lockstep.models.remote.answers import at, check_count, in_order, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection, tidy_url
 from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
@@ -38,8 +38,7 @@ BITS = ("binary", "ubinary")
 class VoyageWire:
     """Speaks Voyage's protocol.
 
-    A contextualised model would see the chunks of one document together. Here it sees each alone, queries and documents
-    alike, because a wire is given texts without their documents: vectors are then those of an ordinary model.
+    A contextualised model sees the chunks of one text together; a query, and a text without others, is alone.
     """
 
     identity: str
@@ -54,12 +53,16 @@ class VoyageWire:
 
     def request(self, texts: Sequence[str], kind: Kind) -> Request:
         """See `Wire.request`."""
-        # Too long texts are to be refused rather than cut; where texts have a context, Voyage never cuts.
-        given: dict[str, Any] = (
-            {"inputs": [[text] for text in texts]}
-            if self.contextualized
-            else {"input": list(texts), "truncation": False}
-        )
+        if self.contextualized:
+            return self.context_request([[text] for text in texts], kind)
+        # Too long texts are to be refused rather than cut.
+        return self._request({"input": list(texts), "truncation": False}, kind)
+
+    def context_request(self, groups: Sequence[Sequence[str]], kind: Kind) -> Request:
+        """See `ContextWire.context_request`; with a context, Voyage never cuts."""
+        return self._request({"inputs": [list(group) for group in groups]}, kind)
+
+    def _request(self, given: Mapping[str, Any], kind: Kind) -> Request:
         body = {
             **given,
             "model": self.model,
@@ -73,11 +76,23 @@ class VoyageWire:
     def answer(self, body: bytes, count: int) -> Answer:
         """See `Wire.answer`."""
         found = read_json(body)
-        items = in_order(at(found, "data"), count)
-        if self.contextualized:
-            items = [in_order(at(item, "data"), 1)[0] for item in items]
+        items = all_in_order(at(found, "data"), count) if self.contextualized else in_order(at(found, "data"), count)
         vectors = numbers(matrix([at(item, "embedding") for item in items]), self.dtype)
         return Answer(vectors, tokens_at(found, "usage", "total_tokens"))
+
+
+def all_in_order(groups: Any, count: int) -> list[Mapping[str, Any]]:
+    """The items of an answer that are grouped, one after the other.
+
+    Raises:
+        ValueError: they are no lists of objects.
+        BadEmbedding: there are more or fewer than texts, or an index is wrong.
+    """
+    size = len(groups) if isinstance(groups, list) else 0
+    nested = [at(group, "data") for group in in_order(groups, size)]
+    items = [item for some in nested for item in in_order(some, len(some) if isinstance(some, list) else 0)]
+    check_count(len(items), count)
+    return items
 
 
 def numbers(found: Vectors, dtype: str) -> Vectors:

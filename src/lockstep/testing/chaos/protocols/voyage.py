@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Voyage:
         if not isinstance(model, str) or not model:
             raise Refusal("bad_request", "Argument 'model' is required.")
         return Asked(
-            texts=tuple(text for group in groups for text in group),
+            texts=tuple(in_context(text, group) for group in groups for text in group),
             model=model,
             kind="query" if input_type == "query" else "document",
             dimensions=dimensions,
@@ -215,3 +216,10 @@ def _nested(items: list[dict[str, Any]], sizes: list[int]) -> list[dict[str, Any
         group, position = owners[item["index"]] if item["index"] < len(owners) else (item["index"], 0)
         groups.setdefault(group, []).append(item | {"index": position})
     return [{"object": "list", "data": chunks, "index": group} for group, chunks in groups.items()]
+
+
+def in_context(text: str, group: Sequence[str]) -> str:
+    """What a chunk's vector is a hash of: among others, it is another than alone."""
+    if len(group) == 1:
+        return text
+    return f"{text}\n[{blake2b(repr(list(group)).encode(), digest_size=4).hexdigest()}]"
