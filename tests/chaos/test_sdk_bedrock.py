@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from lockstep.testing import ChaosServer, hash_vectors
 
-boto3 = pytest.importorskip("boto3")
-ClientError = pytest.importorskip("botocore.exceptions").ClientError
+boto3 = importlib.import_module("boto3")
+ClientError = importlib.import_module("botocore.exceptions").ClientError
 
 COHERE = "cohere.embed-english-v3"
 

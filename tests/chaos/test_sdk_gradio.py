@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from lockstep.testing import ChaosServer, hash_vectors
 
-gradio_client = pytest.importorskip("gradio_client")
+gradio_client = importlib.import_module("gradio_client")
 
 
 @pytest.fixture(autouse=True)
