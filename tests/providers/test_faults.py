@@ -185,3 +185,11 @@ def test_an_account_with_very_low_limits_gets_requests_that_fit(make: Make, serv
     assert isinstance(model.provider, remote_model.RemoteModel)
     parts = model.provider.parts([300] * 14, "document")
     assert [len(part) for part in parts] == [13, 1]
+
+
+def test_dimensions_that_a_model_cannot_give_are_no_documents_failure(make: Make) -> None:
+    """What the service says of it is why the task waits."""
+    db = make(task=False)
+    db.add_task("task", "c", ["text"], model="service:embedder?dimensions=999999")
+    assert "dimensions" in db.sync().outages["task"]
+    assert db.errors() == []

@@ -39,7 +39,8 @@ def test_documents_are_asked_for_as_the_reference_says() -> None:
     assert (request.method, request.url) == ("POST", "https://api-atlas.nomic.ai/v1/embedding/text")
     assert request.headers == {}
     assert request.body == (
-        b'{"model":"nomic-embed-text-v1.5","texts":["a red fox","two owls"],"task_type":"search_document"}'
+        b'{"model":"nomic-embed-text-v1.5","texts":["a red fox","two owls"],"task_type":"search_document",'
+        b'"long_text_mode":"mean"}'
     )
 
 
@@ -50,6 +51,7 @@ def test_queries_have_their_task_and_dimensions_their_field() -> None:
         "model": "nomic-embed-text-v1.5",
         "texts": ["x"],
         "task_type": "search_query",
+        "long_text_mode": "mean",
         "dimensionality": 256,
     }
     assert found.identity == "nomic:nomic-embed-text-v1.5?dimensions=256"

@@ -20,7 +20,7 @@ TASKS = ("search_document", "search_query", "classification", "clustering")
 
 @dataclass(frozen=True, kw_only=True)
 class NomicWire:
-    """Speaks Nomic's protocol. No setting of it keeps a too long text from being cut."""
+    """Speaks Nomic's protocol. It refuses no text for its length: one that is too long is the mean of its pieces."""
 
     identity: str
     url: str
@@ -37,6 +37,7 @@ class NomicWire:
             "model": self.model,
             "texts": list(texts),
             "task_type": self.task or f"search_{kind}",
+            "long_text_mode": "mean",
             "dimensionality": self.dimensions,
         }
         return json_request(self.url, body)
