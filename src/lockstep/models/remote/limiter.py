@@ -35,7 +35,8 @@ AWAY_WAIT_S_MAX = 2.0  # a job that begins waits so long for the next probe of a
 SEARCH_WAIT_S_MAX = 2.0  # a search is told rather than kept waiting longer than this for a service that is away
 
 
-class Grant(NamedTuple):
+@dataclass(slots=True)
+class Grant:
     """Leave to send one request."""
 
     tokens: int
@@ -45,6 +46,7 @@ class Grant(NamedTuple):
     """What the tokens' bucket gave for it."""
     is_probe: bool = False
     """Whether it finds out if the service is back."""
+    is_in_flight: bool = True
 
 
 @dataclass(slots=True)
@@ -210,6 +212,11 @@ class Limiter:
                 queue.remove(waiter)
                 self._wake()
 
+    def arrived(self, grant: Grant) -> None:
+        """The whole answer is here: the next request may go while this one is read."""
+        with self._lock:
+            self._end(grant)
+
     def passed(self, grant: Grant, tokens: int | None) -> None:
         """The service answered; `tokens` is what it counted."""
         with self._lock:
@@ -221,7 +228,7 @@ class Limiter:
                 self._tokens.take(tokens - grant.taken, now)
             if tokens is not None and grant.tokens:
                 self._estimate += 0.1 * (min(max(tokens / grant.tokens, 0.1), 10.0) - self._estimate)
-            self._end()
+            self._end(grant)
 
     def refused(self, grant: Grant, retry_after_s: float | None, problem: str) -> None:
         """The service said: too many (429)."""
@@ -234,28 +241,27 @@ class Limiter:
                 self._pace.lower(self._bearable(now), now)
             if retry_after_s:
                 self._paused_until = max(self._paused_until, now + min(retry_after_s, PAUSE_S_MAX))
-            self._end()
+            self._end(grant)
 
     def failed(self, grant: Grant, problem: str) -> None:
         """The service is away, or broken."""
         with self._lock:
             self._last_problem = problem
             self._breaker.failed(self._clock(), is_probe=grant.is_probe)
-            self._end()
+            self._end(grant)
 
     def ended(self, grant: Grant) -> None:
         """The request ended in a way that says nothing of limits: refused for its content, or stopped."""
         with self._lock:
             self._breaker.abandoned(is_probe=grant.is_probe)
-            self._end()
+            self._end(grant)
 
     def answered(self, grant: Grant) -> None:
         """The service refused the request for what it holds: it is there."""
-        del grant
         with self._lock:
             self._breaker.succeeded()
             self._note_passed(self._clock())
-            self._end()
+            self._end(grant)
 
     def learn(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         """What the service's headers say of its limits; a setting may only be lower."""
@@ -336,9 +342,11 @@ class Limiter:
         self._pace.bucket.take(1, now)
         return Grant(tokens, now, waiter.tokens, is_probe)
 
-    def _end(self) -> None:
-        self._in_flight -= 1
-        self._wake()
+    def _end(self, grant: Grant) -> None:
+        if grant.is_in_flight:
+            grant.is_in_flight = False
+            self._in_flight -= 1
+            self._wake()
 
     def _wake(self) -> None:
         """The first in the queue looks again."""

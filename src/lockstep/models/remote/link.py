@@ -20,6 +20,7 @@ from lockstep.models.remote.refusals import Refusal
 from lockstep.models.remote.wire import Auth, Request
 
 SEARCH_THREADS = 8
+READERS = 8
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -77,6 +78,7 @@ class Link:
             response = self._exchange(request, texts)
             if (after := self.readable(follow, response.body)) is not None:
                 response = self._exchange(after, texts)
+            self.limiter.arrived(grant)
             counted = self.readable(read, response.body)
             end = partial(self.limiter.passed, tokens=counted)
         except RateLimited as exc:
@@ -184,7 +186,8 @@ class Link:
         """Threads that wait for answers: one for each request in flight, others for searches."""
         with self._lock:
             if first not in self._pools:
-                threads = SEARCH_THREADS if first else self.connection.in_flight
+                # More than may be in flight: some read answers while the others' requests are out.
+                threads = SEARCH_THREADS if first else self.connection.in_flight + READERS
                 self._pools[first] = ThreadPoolExecutor(threads, thread_name_prefix=f"lockstep-{self.connection.name}")
             return self._pools[first]
 

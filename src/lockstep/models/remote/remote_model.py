@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future, as_completed
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -366,11 +366,9 @@ class _Call:
 
     def together(self, futures: Sequence[Future[Embedded]]) -> Embedded:
         """Wait for all parts."""
-        waiting = set(futures)
-        while waiting:
-            _, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for _ in as_completed(futures):
             if self._given_up:
-                for future in waiting:
+                for future in futures:
                     future.cancel()
         return Embedded.together([future.result() for future in futures if not future.cancelled()])
 
