@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from lockstep.errors import CircuitOpen, ProviderUnavailable
 from lockstep.models.outcome import Stopped
