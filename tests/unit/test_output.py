@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from lockstep.app.output import as_json, cells_wide, duration, encodable, json_value, printable, snippet, table
+from lockstep.app.output import as_json, cells_wide, duration, encodable, json_value, money, printable, snippet, table
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,16 @@ def test_a_snippet_is_one_line_cut_between_words() -> None:
 def test_durations_are_in_words(seconds: float, words: str) -> None:
     """A person reads these."""
     assert duration(seconds) == words
+
+
+def test_money_is_shown_as_people_write_it() -> None:
+    """Never in powers of ten; what is next to nothing says so."""
+    shown = {
+        0: "$0.00",
+        1.8e-07: "under $0.0001",
+        0.0042: "$0.0042",
+        0.08: "$0.0800",
+        12.5: "$12.50",
+        1234.5: "$1,234.50",
+    }
+    assert {dollars: money(dollars) for dollars in shown} == shown
