@@ -119,3 +119,20 @@ def test_a_killed_sync_pays_twice_for_no_more_than_was_in_flight(tmp_path: Path,
         batches_in_flight = (db.task("task").concurrency + 1) * 512
     assert server.texts_paid_twice <= batches_in_flight
     assert json.loads(out)["embedded"] < 3000
+
+
+def test_a_program_that_is_interrupted_does_not_wait_for_an_answer(tmp_path: Path, server: ChaosServer) -> None:
+    """A minute is the patience of a request, and not of whoever pressed Ctrl-C."""
+    path = prepare(tmp_path, server, 100)
+    server.fault("timeout")
+    command = [sys.executable, "-c", f"import lockstep; lockstep.open({str(path)!r}).sync()"]
+    environment = {**os.environ, "PLANTED_KEY": KEY}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + DEADLINE_S
+    while not server.requests:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import BinaryIO, TypeVar
@@ -17,6 +16,7 @@ from lockstep.models.remote.http import Client, Response
 from lockstep.models.remote.keys import KeyAuth
 from lockstep.models.remote.limiter import Grant, Limiter
 from lockstep.models.remote.refusals import Refusal
+from lockstep.models.remote.threads import Threads
 from lockstep.models.remote.wire import Auth, Request
 
 SEARCH_THREADS = 8
@@ -40,7 +40,7 @@ class Link:
         )
         self._auth = auth
         self._client: Client | None = None
-        self._pools: dict[bool, ThreadPoolExecutor] = {}
+        self._pools: dict[bool, Threads] = {}
         self._lock = threading.Lock()
 
     def send(
@@ -182,20 +182,20 @@ class Link:
                 self._client = Client(self.connection)
             return self._client
 
-    def pool(self, *, first: bool) -> ThreadPoolExecutor:
+    def pool(self, *, first: bool) -> Threads:
         """Threads that wait for answers: one for each request in flight, others for searches."""
         with self._lock:
             if first not in self._pools:
                 # More than may be in flight: some read answers while the others' requests are out.
                 threads = SEARCH_THREADS if first else self.connection.in_flight + READERS
-                self._pools[first] = ThreadPoolExecutor(threads, thread_name_prefix=f"lockstep-{self.connection.name}")
+                self._pools[first] = Threads(threads, f"lockstep-{self.connection.name}")
             return self._pools[first]
 
     def close(self) -> None:
         """Close what was opened."""
         with self._lock:
             for pool in self._pools.values():
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.close()
             if self._client:
                 self._client.close()
             self._pools, self._client = {}, None

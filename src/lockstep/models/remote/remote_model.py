@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from lockstep.errors import AccessRefused, BadEmbedding, ProviderUnavailable, RateLimited
 from lockstep.models.base import checked_vectors
 from lockstep.models.isolate import TRIES_LIMITED, Isolation, Patience
-from lockstep.models.outcome import Embedded
+from lockstep.models.outcome import Embedded, Stopped
 from lockstep.models.remote.link import Link
 from lockstep.models.remote.packing import pack, pack_together, runs
 from lockstep.models.remote.wire import (
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 Pulled = Callable[[str, int, int], None]
 
 PROBE = "hello"
+POLL_S = 0.1  # how soon a stop is noticed
+GRACE_S = 0.6  # an early end waits so long for answers that are on their way: they are paid for
 RETRY_S = 0.5  # before the second try of a request
 SEARCH_RETRY_S, SEARCH_TRIES = 0.2, 3  # somebody waits for a search
 MAX_TOKENS = 512  # of a model that nothing is known of; most take as many, and a text that is refused is cut finer
@@ -331,8 +333,8 @@ class _Call:
         self._given_up = False
 
     def run(self, parts: Sequence[range], link: Link) -> Embedded:
-        """What came of all parts."""
-        if len(parts) == 1:
+        """What came of all parts; one alone is asked for here, unless somebody may want to stop before its answer."""
+        if len(parts) == 1 and self._wait is _sleep:
             return self.part(parts[0])
         pool = link.pool(first=self._kind == "query")
         return self.together([pool.submit(self.part, part) for part in parts])
@@ -366,11 +368,18 @@ class _Call:
 
     def together(self, futures: Sequence[Future[Embedded]]) -> Embedded:
         """Wait for all parts."""
-        for _ in as_completed(futures):
-            if self._given_up:
+        stopped_at: float | None = None
+        while wait(futures, timeout=POLL_S).not_done:
+            if self._stopping():
                 for future in futures:
                     future.cancel()
-        return Embedded.together([future.result() for future in futures if not future.cancelled()])
+                stopped_at = stopped_at or time.monotonic()
+            if stopped_at and self._wait(0) and time.monotonic() - stopped_at > GRACE_S:
+                break
+        found = [future.result() for future in futures if future.done() and not future.cancelled()]
+        if stopped_at:
+            found.append(Embedded.of([], interruption=Stopped()))
+        return Embedded.together(found)
 
     def _patience(self) -> Patience:
         if self._kind == "query":
