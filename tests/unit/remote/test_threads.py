@@ -30,6 +30,16 @@ def test_everything_is_done_by_no_more_threads_than_allowed() -> None:
     pool.close()
 
 
+def test_as_many_threads_work_as_there_is_work_for() -> None:
+    """Also when they were busy one after the other before."""
+    pool, together = Threads(4, "test"), threading.Barrier(4)
+    for _ in range(3):
+        for future in [pool.submit(int) for _ in range(20)]:
+            future.result()
+    assert {future.result() for future in [pool.submit(together.wait, 10) for _ in range(4)]} == {0, 1, 2, 3}
+    pool.close()
+
+
 def test_closing_cancels_what_nobody_has_begun() -> None:
     """What is being done is done to its end."""
     pool, begun, go_on = Threads(1, "test"), threading.Event(), threading.Event()

@@ -76,7 +76,7 @@ def _end(items: _Queue, started: list[threading.Thread]) -> None:
 
 def _work(items: _Queue, idle: threading.Semaphore) -> None:
     """A thread's life; it holds on to nothing between two items."""
-    while (item := items.get()) is not None:
+    while (item := _next(items, idle)) is not None:
         if item.future.set_running_or_notify_cancel():
             try:
                 result = item.call()
@@ -86,4 +86,12 @@ def _work(items: _Queue, idle: threading.Semaphore) -> None:
                 item.future.set_result(result)
                 del result
         del item
+
+
+def _next(items: _Queue, idle: threading.Semaphore) -> _Item | None:
+    """What is next; only a thread that finds nothing is idle, and spares the start of another."""
+    try:
+        return items.get_nowait()
+    except queue.Empty:
         idle.release()
+        return items.get()
