@@ -11,7 +11,7 @@ import pytest
 import lockstep
 from lockstep.models.remote import remote_model
 from lockstep.testing import ChaosServer
-from providers.conftest import MODEL, Make
+from providers.conftest import MODEL, Make, patience_s
 
 # A fault -> whether its answer, though useless, is billed.
 PASSING: dict[str, tuple[dict[str, Any], bool]] = {
@@ -49,7 +49,7 @@ def test_a_fault_that_passes_leaves_no_trace(
 ) -> None:
     """After two of them, everything is stored as if there had been none, and no answered text is bought again."""
     arguments, is_billed = PASSING[fault]
-    db = make()
+    db = make(timeout_s=patience_s(fault))
     server.reset_counters()
     server.fault(fault.split()[0], times=2, **arguments)
     report = db.sync()
@@ -95,7 +95,7 @@ def test_a_fault_that_lasts_holds_up_the_task_and_no_document(
     fault: str, make: Make, server: ChaosServer, expected: Any, state: Callable[..., Any]
 ) -> None:
     """It ends with an outage that says why, after few requests; when it is over, all is well."""
-    db = make(timeout_s=0.1)
+    db = make(timeout_s=patience_s(fault))
     server.reset_counters()
     server.fault(fault.split()[0], **LASTING[fault])
     report = db.sync()

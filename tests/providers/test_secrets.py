@@ -11,7 +11,7 @@ import pytest
 import lockstep
 from lockstep.errors import LockstepError
 from lockstep.testing import ChaosServer
-from providers.conftest import KEY, MODEL, Make
+from providers.conftest import KEY, MODEL, Make, patience_s
 from providers.test_faults import LASTING
 
 PLANTED = "planted words of document"
@@ -29,7 +29,7 @@ def test_no_key_and_no_text_after_a_failure(
     fault: str, make: Make, server: ChaosServer, logged: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Not in the report, errors, tracebacks or logs; the key not in the database either."""
-    db = make(timeout_s=0.1)
+    db = make(timeout_s=patience_s(fault))
     server.fault(fault.split()[0], **LASTING[fault])
     report = db.sync()
     said = [str(report), *report.outages.values(), str(db.status("task")), str(db.errors()), str(db.connections())]
