@@ -174,8 +174,6 @@ class Opener:
 
 @pytest.fixture(params=CASES, ids=lambda case: case.uri)
 def case(request: pytest.FixtureRequest) -> Case:
-    if request.param.kind == "bedrock":
-        pytest.importorskip("botocore")
     found: Case = request.param
     return found
 

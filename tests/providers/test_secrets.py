@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,15 @@ from providers.conftest import KEY, MODEL, Make, patience_s
 from providers.test_faults import LASTING
 
 PLANTED = "planted words of document"
+FAULTS: dict[str, dict[str, Any]] = {
+    **LASTING,
+    "dribble": {},
+    "reset_midway": {},
+    "truncated_json": {},
+    "reject": {"containing": "planted"},
+    "nan": {},
+    "zero": {},
+}
 
 
 @pytest.fixture
@@ -24,13 +34,13 @@ def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-@pytest.mark.parametrize("fault", LASTING)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_no_key_and_no_text_after_a_failure(
     fault: str, make: Make, server: ChaosServer, logged: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Not in the report, errors, tracebacks or logs; the key not in the database either."""
     db = make(timeout_s=patience_s(fault))
-    server.fault(fault.split()[0], **LASTING[fault])
+    server.fault(fault.split()[0], **FAULTS[fault])
     report = db.sync()
     said = [str(report), *report.outages.values(), str(db.status("task")), str(db.errors()), str(db.connections())]
     try:

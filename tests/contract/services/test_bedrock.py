@@ -120,7 +120,6 @@ def test_what_a_model_does_not_have_is_refused() -> None:
 
 def test_the_region_is_found_where_aws_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In the connection, the environment, or the profile."""
-    pytest.importorskip("botocore")
     with pytest.raises(ConfigError, match="has no region"):
         open_bedrock(ModelURI.parse(TITAN), Connection.default("bedrock"))
     (tmp_path / "config").write_text("[profile work]\nregion = eu-north-1\n", encoding="utf-8")
@@ -132,7 +131,6 @@ def test_the_region_is_found_where_aws_keeps_it(monkeypatch: pytest.MonkeyPatch,
 
 def test_credentials_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with what to do about it."""
-    pytest.importorskip("botocore")
     with pytest.raises(ConfigError, match="no AWS credentials"):
         open_auth(bedrock())
     with pytest.raises(ConfigError, match=r"\(nobody\) could not be found"):
@@ -158,7 +156,6 @@ def test_signing_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("secret", ["right-secret", "wrong-secret"])
 def test_requests_are_signed(links: Links, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     """The fake computes the signature by itself, from AWS's description."""
-    pytest.importorskip("botocore")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
     monkeypatch.setenv("AWS_SESSION_TOKEN", "session-token")

@@ -126,7 +126,7 @@ class TestKeyring:
     @pytest.fixture
     def store(self) -> Iterator[dict[tuple[str, str], str]]:
         """A keyring of ours; the machine's own is put back."""
-        keyring = pytest.importorskip("keyring")
+        import keyring
         from keyring.backend import KeyringBackend
 
         entries: dict[tuple[str, str], str] = {}

@@ -59,6 +59,19 @@ def in_order(items: Any, count: int, *, index: str = "index") -> list[Mapping[st
     return [placed[position] for position in range(count)]
 
 
+def listed(embeddings: Any, count: int, what: str = "list of embeddings") -> list[Any]:
+    """A bare list of embeddings, one per text, in the order of the texts.
+
+    Raises:
+        ValueError: it is none.
+        BadEmbedding: there are more or fewer than texts.
+    """
+    if type(embeddings) is not list:
+        raise ValueError(f"the answer has no {what}")
+    check_count(len(embeddings), count)
+    return embeddings
+
+
 def check_count(found: int, count: int) -> None:
     """One vector per text.
 

@@ -51,7 +51,6 @@ class Facts(NamedTuple):
     max_tokens: int | None = None
     matryoshka: tuple[int, ...] = ()
     price_per_million_tokens: float | None = None
-    is_local: bool = False
     description: str = ""
 
 

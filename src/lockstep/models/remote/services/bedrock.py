@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lockstep.errors import AccessRefused, ConfigError, MissingExtra, UnknownName
-from lockstep.models.remote.answers import at, check_count, matrix, read_json, tokens_at
+from lockstep.models.remote.answers import at, listed, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.keys import KeyAuth
 from lockstep.models.remote.wire import Answer, Auth, Request, json_request, uri_identity
@@ -89,10 +89,7 @@ class CohereWire:
         embeddings = at(read_json(body), "embeddings")
         if isinstance(embeddings, dict):
             embeddings = at(embeddings, "float")
-        if type(embeddings) is not list:
-            raise ValueError("the answer has no list of embeddings")
-        check_count(len(embeddings), count)
-        return Answer(matrix(embeddings))
+        return Answer(matrix(listed(embeddings, count)))
 
 
 class SignatureAuth:

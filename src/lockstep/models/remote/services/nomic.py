@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lockstep.models.remote.answers import at, check_count, matrix, read_json, tokens_at
+from lockstep.models.remote.answers import at, listed, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
@@ -45,11 +45,7 @@ class NomicWire:
     def answer(self, body: bytes, count: int) -> Answer:
         """See `Wire.answer`."""
         found = read_json(body)
-        embeddings = at(found, "embeddings")
-        if not isinstance(embeddings, list):
-            raise ValueError("the answer has no list of embeddings")
-        check_count(len(embeddings), count)
-        return Answer(matrix(embeddings), tokens_at(found, "usage", "prompt_tokens"))
+        return Answer(matrix(listed(at(found, "embeddings"), count)), tokens_at(found, "usage", "prompt_tokens"))
 
 
 def open_nomic(uri: ModelURI, connection: Connection) -> NomicWire:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from lockstep.errors import ConfigError, ProviderRejected
-from lockstep.models.remote.answers import at, check_count, matrix, read_json, tokens_at
+from lockstep.models.remote.answers import at, listed, matrix, read_json, tokens_at
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
@@ -58,11 +58,7 @@ class OllamaWire:
         found = read_json(body)
         if self.legacy:
             return Answer(self._shortened(matrix([at(found, "embedding")])))
-        embeddings = at(found, "embeddings")
-        if type(embeddings) is not list:
-            raise ValueError("the answer has no list of embeddings")
-        check_count(len(embeddings), count)
-        return Answer(matrix(embeddings), tokens_at(found, "prompt_eval_count"))
+        return Answer(matrix(listed(at(found, "embeddings"), count)), tokens_at(found, "prompt_eval_count"))
 
     def facts_request(self) -> Request:
         """See `FactsWire.facts_request`."""

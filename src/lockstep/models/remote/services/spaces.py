@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lockstep.errors import ConfigError, ProviderRejected
-from lockstep.models.remote.answers import at, check_count, matrix, read_json
+from lockstep.models.remote.answers import at, listed, matrix, read_json
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.wire import Answer, Request, json_request, uri_identity
@@ -68,11 +68,7 @@ class SpaceWire:
             ProviderRejected: the app failed; its own words may repeat the texts and are not shown.
         """
         outputs = at(read_json(body), "data") if self.answers_at_once else completed(body)
-        rows = at(outputs, 0, "data")
-        if type(rows) is not list:
-            raise ValueError("the answer has no table")
-        check_count(len(rows), count)
-        return Answer(matrix(rows))
+        return Answer(matrix(listed(at(outputs, 0, "data"), count, "table")))
 
 
 def completed(stream: bytes) -> Any:
