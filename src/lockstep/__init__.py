@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lockstep.chunking import Chunking
     from lockstep.collection import Collection
     from lockstep.database import Database
     from lockstep.models import Registered
     from lockstep.models.base import Model, Provider
     from lockstep.models.remote.connection import Connection
     from lockstep.recipe import Task
-    from lockstep.types import Chunk, DocumentError, Embedding, Hit, ModelInfo
+    from lockstep.types import Chunk, Chunking, DocumentError, Embedding, Hit, ModelInfo
 
 __version__ = "0.1.0"
 
@@ -49,7 +48,7 @@ __all__ = [
 
 _HOMES = {
     "Chunk": "lockstep.types",
-    "Chunking": "lockstep.chunking",
+    "Chunking": "lockstep.types",
     "Collection": "lockstep.collection",
     "Connection": "lockstep.models.remote.connection",
     "Database": "lockstep.database",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from lockstep.accounts import Accounts, ConnectionTest
-from lockstep.chunking import Chunking, chunk_texts
+from lockstep.chunking import chunk_texts
 from lockstep.collection import Collection
 from lockstep.errors import (
     ConfigError,
@@ -59,7 +59,7 @@ from lockstep.syncing.fields import check_fields, columns_of, path_in
 from lockstep.syncing.job import Job
 from lockstep.syncing.stats import Progress, SyncReport
 from lockstep.syncing.status import TaskStatus, task_status
-from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Text, Truncate, Vectors
+from lockstep.types import Chunking, DocumentError, DocumentId, Embedding, Hit, Kind, Text, Truncate, Vectors
 from lockstep.vectors.similarity import normalise
 
 MODES = ("vector",)

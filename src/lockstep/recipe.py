@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from dataclasses import fields as fields_of
 from typing import Any
 
-from lockstep.chunking import Chunking
 from lockstep.errors import ConfigError, UnknownName
 from lockstep.extracting.paths import compile_path
 from lockstep.models.remote.ellmental import environment_model
+from lockstep.types import Chunking
 
 NAME_LENGTH_MAX = 64
 DAYS_MAX = 36_500

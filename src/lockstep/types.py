@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from lockstep.errors import ConfigError, UnknownName
 
 Ids = npt.NDArray[np.int32]
 """Token ids of one text: int32, shape (n,)."""
@@ -21,8 +23,66 @@ Kind = Literal["document", "query"]
 Truncate = Literal["error", "end"]
 """What becomes of a text that is longer than the model takes: refused, or its end is cut off."""
 
+Form = Literal["float32", "float16", "int8", "binary"]
+"""What a stored vector is kept in; `lockstep.vectors.quantization` says how."""
+
+FORMS: tuple[Form, ...] = get_args(Form)
+
+Metric = Literal["cosine", "dot", "euclidean"]
+"""How two vectors are compared; `lockstep.vectors.similarity` says how."""
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
 DocumentId = Any
 """The primary key's value as the database gives it; a tuple where the key has several columns."""
+
+
+ChunkingMethod = Literal["text", "lines", "paragraphs", "sentences", "markdown", "markdown-lines", "html", "none"]
+"""How a text is cut; docs/chunking.md says what each does."""
+
+CHUNKING_METHODS: tuple[ChunkingMethod, ...] = get_args(ChunkingMethod)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunking:
+    """How a field's texts are cut.
+
+    Raises:
+        UnknownName: there is no such method.
+        ConfigError: a number is out of range.
+    """
+
+    method: ChunkingMethod = "text"
+    """What kind of text it is, and where it may be cut."""
+    max_tokens: int | None = None
+    """Of a chunk, prefix included and the model's special tokens not; None: as many as the model takes."""
+    overlap_tokens: int = 0
+    """At most so many tokens of a chunk are repeated at the start of the next."""
+    context_prefix: str = ""
+    """Put before every chunk for the model, and no part of the text that is stored: a text, or a template over the
+    document's fields, `{{ title }}`."""
+    headings: bool = False
+    """Whether a Markdown chunk is given the headings that it stands under as context, after `context_prefix`."""
+
+    def __post_init__(self) -> None:
+        if self.method not in CHUNKING_METHODS:
+            raise UnknownName("chunking method", self.method, CHUNKING_METHODS)
+        for name, value in (("max_tokens", self.max_tokens), ("overlap_tokens", self.overlap_tokens)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ConfigError(f"{name} is {value!r}, not a whole number.")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(f"max_tokens is {self.max_tokens}.", "Give 1 or more.")
+        if self.overlap_tokens < 0:
+            raise ConfigError(f"overlap_tokens is {self.overlap_tokens}.", "Give 0 or more.")
+        if self.max_tokens is not None and self.overlap_tokens >= self.max_tokens:
+            raise ConfigError(
+                f"overlap_tokens is {self.overlap_tokens}, and a chunk holds {self.max_tokens} tokens.",
+                f"Give an overlap of {self.max_tokens - 1} or less.",
+            )
+        if not isinstance(self.context_prefix, str):
+            raise ConfigError(f"context_prefix is of type {type(self.context_prefix).__name__}, not a text.")
+        if self.headings and not self.method.startswith("markdown"):
+            raise ConfigError(f'headings are for Markdown, and the chunking method is "{self.method}".')
 
 
 class Text(NamedTuple):
@@ -33,6 +93,12 @@ class Text(NamedTuple):
     text: str
     image: str | bytes | None = None
     """Where the value is an image and the model takes those: a file's path, or its bytes; `text` then names it."""
+    chunking: Chunking | None = None
+    """How it is cut; None: as its field or task says."""
+    prefix: str = ""
+    """The context prefix as it is for this document: put before every chunk of it."""
+    vector: bytes | None = None
+    """Where the document brings its vector along: raw little-endian float32; `text` then stands for it."""
 
 
 class Tokens(NamedTuple):
@@ -85,6 +151,15 @@ class Chunk(NamedTuple):
     """As in `Text`; then `text` is what stands for the image: a name, and a hash of its content."""
     context: bytes | None = None
     """For a model that embeds a chunk with those around it: 16 bytes that stand for all chunks of its text."""
+    prefix: str = ""
+    """What the model is given before `text`, with the blank between them: the context prefix."""
+    vector: bytes | None = None
+    """As in `Text`."""
+
+    @property
+    def input(self) -> str:
+        """What the model embeds."""
+        return self.prefix + self.text
 
 
 @dataclass(frozen=True, slots=True)

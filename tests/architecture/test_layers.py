@@ -24,7 +24,8 @@ FLOORS = [
     {"syncing", "searching"},
     {"recipe"},
     {"storage", "models", "chunking", "extracting", "importing", "vectors", "testing"},
-    {"types", "errors"},
+    {"types"},
+    {"errors"},
 ]
 # Rooms of one floor that need each other, with the reason.
 NEIGHBOURS = {

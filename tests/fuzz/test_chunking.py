@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HubTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from lockstep.chunking import Chunking, chunk_texts, chunker
+from lockstep.chunking import chunk_texts, chunker
 from lockstep.models.tokens import WordTokenizer
-from lockstep.types import Chunk, Text, Tokenizer, Tokens
+from lockstep.types import Chunk, Chunking, Text, Tokenizer, Tokens
 
 FRAGMENTS = [
     "a ",

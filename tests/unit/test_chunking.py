@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from lockstep.chunking import Chunking, chunk_texts, chunker
+from lockstep.chunking import chunk_texts, chunker
 from lockstep.chunking.boundaries import Rank, text_boundaries
 from lockstep.errors import ConfigError, UnknownName
 from lockstep.models.tokens import WordTokenizer
-from lockstep.types import Chunk, Text, Tokens
+from lockstep.types import Chunk, Chunking, Text, Tokens
 
 
 class CharacterTokenizer:

@@ -9,9 +9,9 @@ from itertools import islice
 
 import lockstep
 from lockstep.app import stdlib
-from lockstep.chunking import Chunking, chunk_texts
+from lockstep.chunking import chunk_texts
 from lockstep.models.base import Model
-from lockstep.types import Text
+from lockstep.types import Chunking, Text
 
 TEXTS_MAX = 4096
 WAKING_TEXTS = 256

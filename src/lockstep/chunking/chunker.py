@@ -3,60 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lockstep.chunking.boundaries import BOUNDARIES, Positions, Ranks
 from lockstep.chunking.cutting import Cut, Limits, cut
-from lockstep.errors import ConfigError, UnknownName
-from lockstep.types import Chunk, Text, Tokenizer
+from lockstep.errors import ConfigError
+from lockstep.types import Chunk, Chunking, Text, Tokenizer
 
 _WINDOW = 1 << 20
 """Characters handed to the tokenizer in one call: what it makes of them takes a hundred times their size."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chunking:
-    """How a field's texts are cut.
+def limits_of(chunking: Chunking, max_tokens: int) -> Limits:
+    """What a chunk may hold for a model that takes `max_tokens` tokens: the smaller of both.
 
     Raises:
-        UnknownName: there is no such method.
-        ConfigError: a number is out of range.
+        ConfigError: the overlap would fill a whole chunk.
     """
-
-    method: str = "text"
-    """A name in `BOUNDARIES`."""
-    max_tokens: int | None = None
-    """Of a chunk, the model's special tokens not counted; None: as many as the model takes."""
-    overlap_tokens: int = 0
-    """At most so many tokens of a chunk are repeated at the start of the next."""
-
-    def __post_init__(self) -> None:
-        if self.method not in BOUNDARIES:
-            raise UnknownName("chunking method", self.method, BOUNDARIES)
-        for name, value in (("max_tokens", self.max_tokens), ("overlap_tokens", self.overlap_tokens)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-                raise ConfigError(f"{name} is {value!r}, not a whole number.")
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise ConfigError(f"max_tokens is {self.max_tokens}.", "Give 1 or more.")
-        if self.overlap_tokens < 0:
-            raise ConfigError(f"overlap_tokens is {self.overlap_tokens}.", "Give 0 or more.")
-        if self.max_tokens is not None:
-            self.limits(self.max_tokens)
-
-    def limits(self, max_tokens: int) -> Limits:
-        """What a chunk may hold for a model that takes `max_tokens` tokens: the smaller of both.
-
-        Raises:
-            ConfigError: the overlap would fill a whole chunk.
-        """
-        most = max_tokens if self.max_tokens is None else min(self.max_tokens, max_tokens)
-        if self.overlap_tokens >= most:
-            raise ConfigError(
-                f"overlap_tokens is {self.overlap_tokens}, and a chunk holds {most} tokens.",
-                f"Give an overlap of {most - 1} or less.",
-            )
-        return Limits(most, self.overlap_tokens)
+    most = max_tokens if chunking.max_tokens is None else min(chunking.max_tokens, max_tokens)
+    if chunking.overlap_tokens >= most:
+        raise ConfigError(
+            f"overlap_tokens is {chunking.overlap_tokens}, and a chunk holds {most} tokens.",
+            f"Give an overlap of {most - 1} or less.",
+        )
+    return Limits(most, chunking.overlap_tokens)
 
 
 def chunk_texts(texts: Sequence[Text], chunking: Chunking, max_tokens: int, tokenizer: Tokenizer) -> list[list[Chunk]]:
@@ -80,7 +50,7 @@ def chunk_texts(texts: Sequence[Text], chunking: Chunking, max_tokens: int, toke
     """
     if max_tokens < 1:
         raise ConfigError(f"The model takes {max_tokens} tokens.", "Give 1 or more.")
-    limits, boundaries = chunking.limits(max_tokens), BOUNDARIES[chunking.method]
+    limits, boundaries = limits_of(chunking, max_tokens), BOUNDARIES[chunking.method]
     rows: list[list[Chunk]] = [[] for _ in texts]
     to_count: list[_Stripped] = []
     for row, text in enumerate(texts):

@@ -9,7 +9,15 @@ from sqlalchemy import Connection
 
 from lockstep.errors import StoreTooNew
 from lockstep.storage.base import Dialect
-from lockstep.storage.schema import SCHEMA_VERSION, meta, metadata, tasks
+from lockstep.storage.schema import (
+    SCHEMA_VERSION,
+    embeddings_table,
+    meta,
+    metadata,
+    models,
+    recipes,
+    vectors_table,
+)
 
 
 def has_schema(connection: Connection) -> bool:
@@ -42,12 +50,24 @@ def upgrade_schema(dialect: Dialect) -> None:
         if not is_outdated(connection):
             return
         metadata.create_all(connection)
-        there = {column["name"] for column in sa.inspect(connection).get_columns(tasks.name)}
-        for column in (tasks.c.outage_kind, tasks.c.outage_until):
-            if column.name not in there:
-                kind = column.type.compile(connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {tasks.name} ADD COLUMN {column.name} {kind}")
+        recipe_ids = connection.execute(sa.select(recipes.c.id)).scalars().all()
+        model_ids = connection.execute(sa.select(models.c.id)).scalars().all()
+        for table in (
+            *metadata.tables.values(),
+            *map(embeddings_table, recipe_ids),
+            *map(vectors_table, model_ids),
+        ):
+            add_missing_columns(connection, table)
         put(connection, "schema_version", str(SCHEMA_VERSION))
+
+
+def add_missing_columns(connection: Connection, table: sa.Table) -> None:
+    """Give a table of an older Lockstep the columns that came later."""
+    there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in there:
+            definition = str(sa.schema.CreateColumn(column).compile(connection))
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
 
 
 def create_schema(dialect: Dialect) -> None:

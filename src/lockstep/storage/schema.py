@@ -19,7 +19,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_VERSION = 2
+from lockstep.types import Form
+
+SCHEMA_VERSION = 3
 PREFIX = "lockstep_"
 
 
@@ -66,7 +68,11 @@ tasks = Table(
     Column("recipe_id", Integer, nullable=False),
     Column("outage", Text),  # why the last sync stopped early; null when it did not
     Column("outage_kind", Text),  # away, refused, cost, batch: what ends it
-    Column("outage_until", Float),  # when it ends by itself; null when it does not, or at the next try
+    Column("outage_until", Float),  # when it ends by itself, or is tried again; null when it does not
+    Column("outage_tries", Integer, nullable=False, server_default="0"),  # in a row that met the outage
+    # An edit whose recipe is being built beside the one that serves; null when there is none.
+    Column("next_settings", Text),  # JSON
+    Column("next_recipe_id", Integer),
 )
 
 connections = Table(
@@ -133,6 +139,7 @@ recipes = Table(
     Column("identity", Text, nullable=False),
     Column("model_id", Integer, nullable=False),
     Column("max_tokens", Integer, nullable=False),
+    Column("form", Text, nullable=False, server_default="float32"),  # what its vectors are kept in
     # Ids of embeddings are never given twice, so a larger one is always a later one: the index's watermark.
     Column("next_embedding_id", Integer, nullable=False),
     # Backfill reads the rows that were there before the task, in key order; null: nothing read yet.
@@ -200,25 +207,30 @@ def embeddings_table(recipe_id: int) -> Table:
         Column("end", Integer, nullable=False),
         Column("text", Text, nullable=False),
         Column("vector_id", Integer, nullable=False),
+        Column("prefix", Text, nullable=False, server_default=""),  # what the model was given before the text
         Index(f"{name}_key", "key"),
     )
 
 
 @lru_cache(maxsize=1024)
-def vectors_table(model_id: int) -> Table:
-    """What a model says of a text, once per text: the cache.
+def vectors_table(model_id: int, form: Form = "float32") -> Table:
+    """What a model says of a text, once per text, in one form: the cache.
 
-    `vector` is raw little-endian float32. `expires_on` is a day number (days since 1970); an expired row goes
-    only when no embedding refers to it.
+    `vector` is raw little-endian. `expires_on` and `used_on` are day numbers (days since 1970); an expired row goes only
+    when no embedding refers to it.
     """
-    name = f"{PREFIX}vectors_{model_id}_float32"
+    name = f"{PREFIX}vectors_{model_id}_{form}"
+    # A row's int8 vector times its scale is about the vector that the model gave.
+    scale = [Column("scale", Float, nullable=False)] if form == "int8" else []
     return Table(
         name,
         MetaData(),
         Column("id", Integer, primary_key=True),
         Column("text_hash", LargeBinary, nullable=False),
         Column("vector", LargeBinary, nullable=False),
+        *scale,
         Column("expires_on", Integer, nullable=False),
+        Column("used_on", Integer, nullable=False, server_default="0"),
         UniqueConstraint("text_hash", name=f"{name}_hash"),
         Index(f"{name}_expires", "expires_on"),
     )

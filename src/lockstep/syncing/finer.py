@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from lockstep.chunking import Chunking, chunk_texts
+from lockstep.chunking import chunk_texts
 from lockstep.storage import long_texts
 from lockstep.storage.vectors import hash_text
 from lockstep.syncing.job import Job
-from lockstep.types import Chunk, Text, Tokenizer
+from lockstep.types import Chunk, Chunking, Text, Tokenizer
 
 
 def finished(connection: Connection, job: Job, chunks: Mapping[Any, list[Chunk]]) -> dict[Any, list[Chunk]]:
