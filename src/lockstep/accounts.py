@@ -18,6 +18,7 @@ from lockstep.models.remote.remote_model import RemoteModel
 from lockstep.models.uri import ModelURI
 from lockstep.storage import connections as store
 from lockstep.storage.base import Dialect
+from lockstep.storage.migrations import Schema
 
 SAMPLES = ("The quick brown fox jumps over the lazy dog.", "Embeddings place texts of like meaning near each other.")
 
@@ -42,13 +43,13 @@ class ConnectionTest:
 class Accounts:
     """Opens models by their URIs, through connections that the database keeps. Safe between threads."""
 
-    def __init__(self, dialect: Dialect, registered: Mapping[str, Registered]) -> None:
+    def __init__(self, dialect: Dialect, schema: Schema, registered: Mapping[str, Registered]) -> None:
         self._dialect = dialect
+        self._schema = schema
         self._registered = dict(registered)
         self._links = Links(self.find, lambda: [connection.name for connection in self.connections()])
         self._models: dict[tuple[str, str], Model] = {}
         self._lock = threading.RLock()
-        self.has_schema = False
 
     def model(self, uri: str, *, download: bool = True) -> Model:
         """The model of that URI; opened again when its connection was changed."""
@@ -74,7 +75,7 @@ class Accounts:
 
     def find(self, name: str) -> Connection | None:
         """A connection that a user made."""
-        if not self.has_schema:
+        if not self._schema.is_there():
             return None
         with self._dialect.begin(write=False) as connection:
             settings = store.find(connection, name)
@@ -82,7 +83,7 @@ class Accounts:
 
     def connections(self) -> list[Connection]:
         """All that users made, by name."""
-        if not self.has_schema:
+        if not self._schema.is_there():
             return []
         with self._dialect.begin(write=False) as connection:
             return [Connection.from_json(settings) for settings in store.listed(connection)]
@@ -93,6 +94,7 @@ class Accounts:
         Raises:
             ConfigError: there is one of this name.
         """
+        self._schema.ensure()
         with self._dialect.begin(write=True) as connection:
             if not replace and store.find(connection, made.name):
                 raise ConfigError(

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -22,45 +21,24 @@ from lockstep.errors import (
     StoreError,
 )
 from lockstep.models.outcome import INTERRUPTIONS, Stopped
-from lockstep.recipe import Task
 from lockstep.storage import batches
 from lockstep.storage import tasks as task_store
-from lockstep.storage.base import Dialect, Source
+from lockstep.storage.base import Dialect
 from lockstep.storage.tasks import OutageKind, StoredTask
 from lockstep.syncing.batches import BatchRun, client_of, has_batches
 from lockstep.syncing.budget import Budget
-from lockstep.syncing.fields import columns_of
 from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job
 from lockstep.syncing.prune import prune_if_due
 from lockstep.syncing.stats import Progress, SyncReport, SyncStats
 from lockstep.syncing.worker import TaskWorker, is_caught_up, is_idle
+from lockstep.tasks import Tasks
 
 WATCH_POLL_S = 0.1
 RETRY_OUTAGE_S = 15.0  # between two tries of `watch` while a model cannot be reached
 LOOK_AT_BATCH_S = 60.0  # between two looks of `watch` at a batch
 
 Tell = Callable[[Progress], None]
-
-
-class Tasks(Protocol):
-    """What the follower has to know of the database's tasks."""
-
-    def stored(self) -> list[StoredTask]:
-        """All of them."""
-        ...
-
-    def task(self, stored: StoredTask) -> Task:
-        """One's settings."""
-        ...
-
-    def job(self, stored: StoredTask) -> Job:
-        """One made ready to run."""
-        ...
-
-    def describe(self, connection: Connection, name: str) -> Source:
-        """The source of that name."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,14 +242,12 @@ class Follower:
 
     def _put_triggers_back(self, stored: StoredTask) -> None:
         """Triggers that were lost with their table (dropped and made again); then all rows are looked at."""
-        task = self._tasks.task(stored)
         with self._dialect.begin(write=False) as connection:
-            source = self._tasks.describe(connection, task.source)
-            columns = columns_of(source, task)
-            if self._dialect.captured(connection, source, stored.recipe_id, columns):
+            reader = self._tasks.reader(connection, stored)
+            if self._dialect.captured(connection, reader.source, stored.recipe_id, reader.columns):
                 return
         with self._dialect.begin(write=True) as connection:
-            task_store.restart_backfill(connection, self._dialect, source, stored.recipe_id, list(columns))
+            task_store.restart_backfill(connection, self._dialect, reader, stored.recipe_id, reader.columns)
 
 
 def outage_kind(problem: LockstepError | None) -> OutageKind | None:

@@ -1,4 +1,4 @@
-"""A task's settings: what they may be, and the identity of the vectors that they lead to."""
+"""A task's settings: what they may be, the identity of the vectors that they lead to, and what a change of them demands."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as fields_of
-from typing import Any
+from typing import Any, Literal
 
 from lockstep.errors import ConfigError, UnknownName
 from lockstep.extracting.paths import compile_path
 from lockstep.models.remote.ellmental import environment_model
-from lockstep.types import Chunking
+from lockstep.types import FORMS, METRICS, Chunking, Form, Metric
 
 NAME_LENGTH_MAX = 64
 DAYS_MAX = 36_500
+DIMENSIONS_MAX = 65_536
 DEFAULT_MODEL = "local:minilm"
+PREMADE = "premade"
+"""The kind of model of vectors that documents bring along."""
+
+TEXTS_FROM = ("fields", "template", "script", "function", "vectors")
+"""Settings that say where texts or vectors come from; a task has one of them, and `fields` may go with `files`."""
 
 
 def default_model() -> str:
@@ -34,11 +40,34 @@ class Task:
     """A slug: a-z, 0-9 and single dashes."""
     source: str
     """A collection, or a table of the user's."""
-    fields: tuple[str, ...]
+    fields: tuple[str, ...] = ()
     """Paths of the texts to embed: `name`, `address.city`, `tags[]`."""
+    files: tuple[str, ...] = ()
+    """Paths of fields that name a file, or hold one: PDF, HTML, Markdown or text."""
+    template: str | None = None
+    """Instead of fields: one text per document, `{{ name }}: {{ description }}`."""
+    script: str | None = None
+    """Instead of fields: JavaScript that calls `embeddings.generate({...})`."""
+    function: str | None = None
+    """Instead of fields: a Python function, `package.module:name`, or a name given to `lockstep.open`."""
+    vectors: str | None = None
+    """Instead of fields: the field that holds vectors which were made elsewhere."""
+    dimensions: int | None = None
+    """Of those vectors; not needed when `model` says which model made them."""
+    where: Mapping[str, Any] | None = None
+    """Only documents that this filter lets through are embedded."""
     model: str = field(default_factory=default_model)
     """A model URI; the default is what the environment says, or `local:minilm`."""
     chunking: Chunking = field(default_factory=Chunking)
+    """How texts are cut."""
+    field_chunking: Mapping[str, Chunking] = field(default_factory=dict)
+    """How those of some fields are cut, where that differs."""
+    query_chunking: Chunking = field(default_factory=Chunking)
+    """How a query is cut that is too long; a document then counts by the piece it is nearest to."""
+    quantization: Form = "float32"
+    """What vectors are stored in: float32, float16, int8 or binary."""
+    metric: Metric = "cosine"
+    """How a search compares vectors: cosine, dot or euclidean."""
     cache_days: int = 90
     """How long a vector that nothing uses is kept, in case its text comes back."""
     query_cache_days: int = 14
@@ -54,38 +83,82 @@ class Task:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not self.fields:
+        self._check_texts()
+        self._check_numbers()
+        for setting, value, known in (
+            ("quantization", self.quantization, FORMS),
+            ("metric", self.metric, METRICS),
+        ):
+            if value not in known:
+                raise UnknownName(setting, str(value), known)
+        unknown = self.field_chunking.keys() - {*self.fields, *self.files}
+        if unknown:
+            raise UnknownName(
+                "field of the task with a chunking of its own,", min(unknown), [*self.fields, *self.files]
+            )
+        if self.where is not None and not isinstance(self.where, Mapping):
+            raise ConfigError(f"where is {self.where!r}, not a filter.", 'For example {"price": {"$lt": 90}}.')
+
+    def _check_texts(self) -> None:
+        given = [setting for setting in TEXTS_FROM if getattr(self, setting)]
+        if self.files and "fields" not in given:
+            given.insert(0, "files")
+        if not given:
             raise ConfigError(
                 f'Task "{self.name}" names no fields.', 'Say which to embed, for example fields=["text"].'
             )
-        duplicates = {path for path in self.fields if self.fields.count(path) > 1}
+        if len(given) > 1:
+            raise ConfigError(
+                f'Task "{self.name}" has {" and ".join(given)}; its texts come from one of them.', "Leave one."
+            )
+        paths = [*self.fields, *self.files]
+        duplicates = {path for path in paths if paths.count(path) > 1}
         if duplicates:
             raise ConfigError(f"Fields are named twice: {', '.join(sorted(duplicates))}.")
-        for path in self.fields:
+        for path in (*paths, *([self.vectors] if self.vectors else [])):
             compile_path(path)
+        if self.dimensions is not None and not self.vectors:
+            raise ConfigError(
+                "dimensions is for vectors that documents bring along.",
+                f'For shorter vectors of a model, say so in its name: "{self.model}?dimensions={self.dimensions}".',
+            )
+        if self.vectors and self.model.startswith(f"{PREMADE}:") and self.dimensions is None:
+            raise ConfigError(
+                f'Task "{self.name}" has vectors, and nothing says how long they are.',
+                "Give dimensions=384, or the model that made them.",
+            )
+
+    def _check_numbers(self) -> None:
         for setting, low, high in (
             ("cache_days", 0, DAYS_MAX),
             ("query_cache_days", 0, DAYS_MAX),
             ("batch_documents", 1, 10_000),
             ("concurrency", 1, 256),
+            *([("dimensions", 1, DIMENSIONS_MAX)] if self.dimensions is not None else []),
         ):
             value = getattr(self, setting)
-            if not isinstance(value, int) or not low <= value <= high:
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise ConfigError(f"{setting} is {value!r}; it must be a whole number from {low} to {high}.")
-
         cap = self.max_cost_per_day
         if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 <= cap < 1e9):
             raise ConfigError(f"max_cost_per_day is {cap!r}; it must be US dollars, 0 or more.")
 
     @classmethod
-    def create(cls, name: str, *, source: str, fields: Sequence[str] | str, **settings: Any) -> Task:
+    def create(
+        cls,
+        name: str,
+        *,
+        source: str,
+        fields: Sequence[str] | str | Mapping[str, Mapping[str, Any] | None] = (),
+        **settings: Any,
+    ) -> Task:
         """A task from what a user gives.
 
         Args:
             name: becomes a slug only by being one already; `slug` makes one.
             source: collection or table.
-            fields: one path or several.
-            **settings: other attributes; `chunking` may be a mapping.
+            fields: one path or several; a mapping says of each how it is cut.
+            **settings: other attributes; `chunking` and its like may be mappings.
 
         Raises:
             UnknownName: a setting that does not exist.
@@ -95,11 +168,31 @@ class Task:
         for setting in settings:
             if setting not in known:
                 raise UnknownName("task setting", setting, known)
-        listed = (fields,) if isinstance(fields, str) else tuple(fields)
-        chunking = settings.pop("chunking", None) or Chunking()
-        if isinstance(chunking, Mapping):
-            chunking = Chunking(**chunking)
-        return cls(name=name, source=source, fields=listed, chunking=chunking, **settings)
+        chunked = dict(settings.pop("field_chunking", None) or {})
+        if isinstance(fields, Mapping):
+            chunked |= {path: how for path, how in fields.items() if how}
+        for setting in ("chunking", "query_chunking"):
+            settings[setting] = chunking_from(settings.get(setting))
+        if settings.get("vectors") and not settings.get("model"):
+            settings["model"] = f"{PREMADE}:{settings.get('dimensions')}"
+        if settings.get("model", "") is None:
+            del settings["model"]
+        return cls(
+            name=name,
+            source=source,
+            fields=(fields,) if isinstance(fields, str) else tuple(fields),
+            files=listed(settings.pop("files", ())),
+            field_chunking={path: chunking_from(how) for path, how in chunked.items()},
+            **settings,
+        )
+
+    def chunking_at(self, place: str) -> Chunking:
+        """How a text is cut that stands at that place of a document: `tags[0]` as its field `tags[]`."""
+        if not self.field_chunking:
+            return self.chunking
+        plain = re.sub(r"\[\d*\]", "", place)
+        fitting = (how for path, how in self.field_chunking.items() if path.replace("[]", "") == plain)
+        return next(fitting, self.chunking)
 
     def to_json(self) -> str:
         """The settings as they are stored."""
@@ -109,6 +202,30 @@ class Task:
     def from_json(cls, text: str, **changed: Any) -> Task:
         """The task that `to_json` wrote, with some settings changed."""
         return cls.create(**(json.loads(text) | changed))
+
+
+def chunking_from(given: Any) -> Chunking:
+    """A chunking from what a user gives: one, a mapping, or None for the default.
+
+    Raises:
+        UnknownName: it has a setting that does not exist.
+    """
+    if given is None or isinstance(given, Chunking):
+        return given or Chunking()
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"A chunking is {given!r}.", 'Say how, for example {"method": "markdown", "max_tokens": 256}.'
+        )
+    known = {f.name for f in fields_of(Chunking)}
+    for setting in given:
+        if setting not in known:
+            raise UnknownName("chunking setting", setting, known)
+    return Chunking(**given)
+
+
+def listed(given: Sequence[str] | str | None) -> tuple[str, ...]:
+    """One path or several."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def check_name(name: str) -> None:
@@ -138,18 +255,64 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:NAME_LENGTH_MAX].strip("-")
 
 
+Demand = Literal["nothing", "requantise", "rebuild"]
+"""What a change of settings demands: nothing of the vectors, to store them in another form, or to go through all
+documents again, where texts that are in the cache cost nothing."""
+
+DEMANDS: dict[str, Demand] = {
+    "source": "rebuild",
+    "fields": "rebuild",
+    "files": "rebuild",
+    "template": "rebuild",
+    "script": "rebuild",
+    "function": "rebuild",
+    "vectors": "rebuild",
+    "dimensions": "rebuild",
+    "where": "rebuild",
+    "model": "rebuild",
+    "chunking": "rebuild",
+    "field_chunking": "rebuild",
+    "quantization": "requantise",
+    "query_chunking": "nothing",
+    "metric": "nothing",
+    "cache_days": "nothing",
+    "query_cache_days": "nothing",
+    "batch_documents": "nothing",
+    "concurrency": "nothing",
+    "max_cost_per_day": "nothing",
+    "enabled": "nothing",
+}
+"""Of each setting but the name, which cannot be changed."""
+
+
+def changed_settings(before: Task, after: Task) -> tuple[str, ...]:
+    """The settings in which two tasks differ."""
+    return tuple(name for name in DEMANDS if getattr(before, name) != getattr(after, name))
+
+
+def demand_of(before: Task, after: Task, *, same_model: bool) -> Demand:
+    """What a change of settings demands.
+
+    Args:
+        before: the settings whose vectors are there.
+        after: those that are wanted.
+        same_model: whether both models give the same vectors, whatever they are called: another endpoint or key is none.
+    """
+    demands = {DEMANDS[name] for name in changed_settings(before, after) if name != "model"}
+    if not same_model or "rebuild" in demands:
+        return "rebuild"
+    return "requantise" if "requantise" in demands else "nothing"
+
+
 def recipe_identity(task: Task, model_identity: str, max_tokens: int) -> str:
     """Hash of every setting that changes the task's embeddings; 32 hexadecimal digits.
 
     Args:
         task: the settings.
         model_identity: what the model's vectors depend on.
-        max_tokens: of a chunk, after the model's limit was applied.
+        max_tokens: of a chunk, as the model takes them.
     """
-    parts = {
-        "source": task.source,
-        "fields": task.fields,
-        "model": model_identity,
-        "chunking": {**asdict(task.chunking), "max_tokens": max_tokens},
-    }
+    settings = asdict(task)
+    parts = {name: settings[name] for name, demand in DEMANDS.items() if demand != "nothing"}
+    parts |= {"model": model_identity, "max_tokens": max_tokens}
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

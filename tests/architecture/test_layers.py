@@ -20,10 +20,13 @@ FLOORS = [
     {"__main__"},
     {"app"},
     {"database", "collection", "evaluate"},
-    {"accounts", "follower"},
+    {"follower", "searcher"},
+    {"tasks"},
+    {"accounts"},
     {"syncing", "searching"},
     {"recipe"},
-    {"storage", "models", "chunking", "extracting", "importing", "vectors", "testing"},
+    {"storage", "models", "chunking", "extracting", "importing", "exporting", "testing"},
+    {"vectors"},
     {"types"},
     {"errors"},
 ]
@@ -45,11 +48,12 @@ HOMES = {
     "safetensors": ["models/local/folder.py", "models/local/by_torch/"],
     "PIL": ["models/images.py"],
     "faiss": ["searching/scan.py"],
-    "pyarrow": ["importing/parquet.py"],
+    "pyarrow": ["importing/parquet.py", "exporting/parquet.py"],
+    "bson": ["importing/bson_file.py", "exporting/bson_file.py"],
     "typer": ["app/"],
     "click": ["app/"],
     "rich": ["app/"],
-    "sqlalchemy": ["storage/", "syncing/", "searching/", "database.py", "follower.py"],
+    "sqlalchemy": ["storage/", "syncing/", "searching/", "database.py", "follower.py", "searcher.py", "tasks.py"],
 }
 
 

@@ -18,6 +18,7 @@ import pytest
 from lockstep.errors import DocumentUnreadable, ImageUnreadable, MissingExtra
 from lockstep.models import images as module
 from lockstep.models.images import decode_image, find_image, image_name, is_image, read_image
+from lockstep.types import Text
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -245,9 +246,9 @@ def test_an_image_is_found_in_a_documents_value(png: bytes, tmp_path: Path) -> N
     (tmp_path / "a.PNG").write_bytes(png)
     (tmp_path / "b c.png").write_bytes(png)
     uri = "data:image/png;base64," + base64.b64encode(png).decode()
-    assert find_image(png, tmp_path) == ("", image_name("", png), png)
-    assert find_image(memoryview(png), tmp_path) == ("", image_name("", png), png)
-    assert find_image(uri, tmp_path) == ("", image_name("", png), png)
+    assert find_image(png, tmp_path) == Text("", image_name("", png), png)
+    assert find_image(memoryview(png), tmp_path) == Text("", image_name("", png), png)
+    assert find_image(uri, tmp_path) == Text("", image_name("", png), png)
     for name in ("a.PNG", "b c.png", str(tmp_path / "a.PNG")):
         found = find_image(name, tmp_path)
         assert found is not None

@@ -10,9 +10,11 @@ import pytest
 
 from lockstep.searching.index import HEADER_BYTES, TAIL_MIN, BitIndex, Part
 from lockstep.searching.scan import nearest_by_bits
+from lockstep.storage.embeddings import Page, page_of
+from lockstep.storage.vectors import Space
 
 DIMENSIONS = 20
-Rows = Iterator[list[tuple[int, bytes]]]
+SPACE = Space(1, DIMENSIONS)
 
 
 class Store:
@@ -23,11 +25,11 @@ class Store:
         self.vectors = {n: rng.standard_normal(DIMENSIONS).astype(np.float32) for n in range(1, count + 1)}
         self.reads = 0
 
-    def after(self, watermark: int) -> Rows:
+    def after(self, watermark: int) -> Iterator[Page]:
         page = [(n, v.tobytes()) for n, v in sorted(self.vectors.items()) if n > watermark]
         self.reads += len(page)
         for start in range(0, len(page), 1000):
-            yield page[start : start + 1000]
+            yield page_of(SPACE, page[start : start + 1000])
 
     @property
     def last(self) -> int:
@@ -52,7 +54,7 @@ def best(store: Store, k: int = 20) -> list[int]:
 def test_the_nearest_are_found_whether_in_the_file_or_in_memory(tmp_path: Path, count: int) -> None:
     """By Hamming distance, exactly."""
     store = Store(count)
-    index = BitIndex(tmp_path / "x" / "1.bits", "me", DIMENSIONS)
+    index = BitIndex(tmp_path / "x" / "1.bits", "me", SPACE)
     assert distances(store, look(index, store)) == best(store)
     assert (tmp_path / "x" / "1.bits").exists() == (count > TAIL_MIN)
 
@@ -60,13 +62,13 @@ def test_the_nearest_are_found_whether_in_the_file_or_in_memory(tmp_path: Path, 
 def test_what_was_written_later_is_taken_in_and_nothing_is_read_twice(tmp_path: Path) -> None:
     """The watermark: a search reads only what is new."""
     store = Store(2 * TAIL_MIN)
-    index = BitIndex(tmp_path / "1.bits", "me", DIMENSIONS)
+    index = BitIndex(tmp_path / "1.bits", "me", SPACE)
     look(index, store)
     store.reads = 0
     store.vectors[store.last + 1] = np.ones(DIMENSIONS, dtype=np.float32)
     assert store.last in look(index, store)
     assert store.reads == 1
-    again = BitIndex(tmp_path / "1.bits", "me", DIMENSIONS)
+    again = BitIndex(tmp_path / "1.bits", "me", SPACE)
     assert store.last in look(again, store)
     assert store.reads == 2
 
@@ -88,23 +90,23 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
     """Promise 6: it can be deleted at any time, and answers stay the same."""
     store = Store(TAIL_MIN + 500)
     path = tmp_path / "1.bits"
-    expected = distances(store, look(BitIndex(path, "me", DIMENSIONS), store))
+    expected = distances(store, look(BitIndex(path, "me", SPACE), store))
     DAMAGES[damage](path)
-    assert distances(store, look(BitIndex(path, "me", DIMENSIONS), store)) == expected
+    assert distances(store, look(BitIndex(path, "me", SPACE), store)) == expected
 
 
 def test_the_file_of_another_database_is_not_used(tmp_path: Path) -> None:
     """A copied folder, or a database put in place of another."""
     first, second = Store(TAIL_MIN + 500, seed=1), Store(TAIL_MIN + 500, seed=2)
     path = tmp_path / "1.bits"
-    look(BitIndex(path, "first", DIMENSIONS), first)
-    assert distances(second, look(BitIndex(path, "second", DIMENSIONS), second)) == best(second)
+    look(BitIndex(path, "first", SPACE), first)
+    assert distances(second, look(BitIndex(path, "second", SPACE), second)) == best(second)
 
 
 def test_a_database_that_went_back_is_noticed(tmp_path: Path) -> None:
     """An older copy was restored: its largest id is smaller than the watermark."""
     store = Store(TAIL_MIN + 500)
-    index = BitIndex(tmp_path / "1.bits", "me", DIMENSIONS)
+    index = BitIndex(tmp_path / "1.bits", "me", SPACE)
     look(index, store)
     older = Store(TAIL_MIN + 100, seed=5)
     assert distances(older, look(index, older)) == best(older)
@@ -113,7 +115,7 @@ def test_a_database_that_went_back_is_noticed(tmp_path: Path) -> None:
 def test_only_what_a_filter_lets_through_is_found(tmp_path: Path) -> None:
     """In the file and in memory."""
     store = Store(TAIL_MIN + 500)
-    index = BitIndex(tmp_path / "1.bits", "me", DIMENSIONS)
+    index = BitIndex(tmp_path / "1.bits", "me", SPACE)
     look(index, store)
     for _ in range(10):
         store.vectors[store.last + 1] = np.ones(DIMENSIONS, dtype=np.float32)

@@ -20,7 +20,7 @@ CHUNKS = st.lists(CHUNK, max_size=6, unique_by=lambda chunk: (chunk.path, chunk.
 
 def stored(chunks: list[Chunk]) -> list[StoredChunk]:
     return [
-        StoredChunk(number, "key", c.path, c.position, c.start, c.end, c.text, 100 + number)
+        StoredChunk(number, "key", c.path, c.position, c.start, c.end, c.text, c.prefix, 100 + number)
         for number, c in enumerate(chunks, 1)
     ]
 

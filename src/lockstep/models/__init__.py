@@ -17,6 +17,7 @@ from lockstep.models.uri import ModelURI
 PROVIDERS: dict[str, tuple[str, str, str | None]] = {
     "local": ("lockstep.models.local", "open_local", None),
     "python": ("lockstep.models.python_function", "open_function", None),
+    "premade": ("lockstep.models.premade", "Premade.open", None),
     "fake": ("lockstep.testing", "HashModel.open", None),
 }
 

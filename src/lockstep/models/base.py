@@ -222,7 +222,7 @@ class Model:
         images = [chunk.image for chunk in chunks if chunk.image is not None]
         if images:
             return self.embed_images(images)
-        return self.embed_documents([chunk.text for chunk in chunks], tokens=[chunk.tokens for chunk in chunks])
+        return self.embed_documents([chunk.input for chunk in chunks], tokens=[chunk.tokens for chunk in chunks])
 
     def embed_queries(self, texts: Sequence[str], *, truncate: Truncate = "error") -> Vectors:
         """Embed texts to search with, the model's query prompt before each; else as `embed_documents`."""

@@ -86,6 +86,8 @@ def embed_all(model: Model, chunks: Sequence[Chunk], *, wait: Callable[[float], 
         wait: waits so many seconds, and returns True when the work should stop.
         retry_s: first delay after an outage; doubles from try to try.
     """
+    if chunks and chunks[0].vector is not None:
+        return brought_along(chunks)
     packs_itself = isinstance(model.provider, JobProvider)
     found: list[Embedded] = []
     for part, has_image in calls(chunks, len(chunks) if packs_itself else TEXTS_PER_CALL):
@@ -103,13 +105,19 @@ def embed_all(model: Model, chunks: Sequence[Chunk], *, wait: Callable[[float], 
     return Embedded.together(found)
 
 
+def brought_along(chunks: Sequence[Chunk]) -> Embedded:
+    """The vectors of chunks whose documents bring them along; no model is asked."""
+    raw = b"".join(chunk.vector for chunk in chunks if chunk.vector is not None)
+    return Embedded(np.arange(len(chunks)), np.frombuffer(raw, dtype="<f4").reshape(len(chunks), -1))
+
+
 def embed_each(model: Model, chunks: Sequence[Chunk], wait: Callable[[float], bool]) -> Embedded:
     """Embed chunks, all of them texts or all of them images, by a provider that looks after its own requests."""
     images = [chunk.image for chunk in chunks if chunk.image is not None]
     if images:
         return model.embed_images_each(images, wait=wait)
     return model.embed_each(
-        [chunk.text for chunk in chunks],
+        [chunk.input for chunk in chunks],
         wait=wait,
         tokens=[chunk.tokens for chunk in chunks],
         contexts=[chunk.context for chunk in chunks],

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lockstep.vectors.similarity import sign_bits
+from lockstep.storage.embeddings import Page
+from lockstep.storage.vectors import Space
+from lockstep.vectors.quantization import codec
 
 FORMAT = 1
 HEADER_BYTES = 4096
@@ -29,7 +31,7 @@ TAIL_SHARE = 0.1  # or this share of the file, whichever is more
 
 Ids = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
-Rows = Iterable[list[tuple[int, bytes]]]
+Pages = Iterable[Page]
 
 
 class Part(NamedTuple):
@@ -43,28 +45,28 @@ class Part(NamedTuple):
 class BitIndex:
     """Finds the embeddings whose signs agree best with a query's. Safe for several threads."""
 
-    def __init__(self, path: Path, identity: str, dimensions: int) -> None:
+    def __init__(self, path: Path, identity: str, space: Space) -> None:
         """Open the index; the file is read when it is first needed.
 
         Args:
             path: of the file, which may be missing, damaged or not writable.
             identity: of the database and recipe; a file with another is not ours.
-            dimensions: of the vectors.
+            space: where the vectors rest.
         """
         self._path = path
         self._identity = identity
-        self._dimensions = dimensions
-        self._width = (dimensions + 7) // 8
+        self._space = space
+        self._width = (space.dimensions + 7) // 8
         self._lock = threading.Lock()
         self._file: Part | None = None
         self._tail: Part = self._empty()
 
-    def refresh(self, last_id: int, rows_after: Callable[[int], Rows]) -> tuple[Part, Part]:
+    def refresh(self, last_id: int, pages_after: Callable[[int], Pages]) -> tuple[Part, Part]:
         """Take in what was written since, and return the index as it then is: (from the file, from memory).
 
         Args:
             last_id: largest embedding id of the database.
-            rows_after: reads (id, raw float32 vector) of all embeddings after an id, in order of id.
+            pages_after: reads the vectors of all embeddings after an id, in order of id.
         """
         with self._lock:
             if self._file is None:
@@ -73,7 +75,7 @@ class BitIndex:
             if self._watermark() > last_id:
                 self._file = self._tail = self._empty()
             if self._watermark() < last_id:
-                self._take_in(rows_after(self._watermark()))
+                self._take_in(pages_after(self._watermark()))
             if len(self._tail.ids) > max(TAIL_MIN, TAIL_SHARE * len(self._file.ids)):
                 self._merge()
             return self._file, self._tail
@@ -83,12 +85,11 @@ class BitIndex:
         with self._lock:
             self._file = self._tail = self._empty()
 
-    def _take_in(self, rows: Rows) -> None:
+    def _take_in(self, pages: Pages) -> None:
         ids, codes = [self._tail.ids], [self._tail.codes]
-        for page in rows:
-            raw = b"".join(vector for _, vector in page)
-            ids.append(np.fromiter((row_id for row_id, _ in page), dtype=np.int64, count=len(page)))
-            codes.append(sign_bits(np.frombuffer(raw, dtype="<f4").reshape(len(page), self._dimensions)))
+        for page in pages:
+            ids.append(page.ids)
+            codes.append(codec(self._space.form).sign_bits(page.vectors.data, self._space.dimensions))
         self._tail = Part(np.concatenate(ids), np.concatenate(codes))
 
     def _merge(self) -> None:

@@ -21,8 +21,9 @@ from lockstep.searching.scan import nearest_by_bits
 from lockstep.storage import embeddings, vectors
 from lockstep.storage.schema import embeddings_table
 from lockstep.storage.sources import SourceReader
-from lockstep.types import Hit, Vectors
-from lockstep.vectors.similarity import cosine, normalise
+from lockstep.storage.vectors import Space
+from lockstep.types import Hit, Metric, Vectors
+from lockstep.vectors.similarity import similarity
 
 TOP_K_MAX = 10_000
 CANDIDATES_MIN = 400  # recall@10 of .998 on 13,000 MiniLM vectors; bench/search.py measures it
@@ -30,6 +31,12 @@ CANDIDATES_PER_RESULT = 10
 DEAD_SHARE = 0.3  # of the candidates that are deleted, before the index is made anew
 EXACT_PAGE = 5000
 DOCUMENTS_PER_READ = 64
+RANGES: dict[Metric, tuple[float, float]] = {
+    "cosine": (-1.0, 1.0),
+    "dot": (-np.inf, np.inf),
+    "euclidean": (0.0, 1.0),
+}
+"""What similarities there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Query:
     """A search, checked."""
 
     vectors: Vectors
-    """float32, shape (m, dimensions), of length 1; a document counts by the one it is nearest to."""
+    """float32, shape (m, dimensions); a document counts by the one it is nearest to."""
     top_k: int
     where: Where | None = None
     exact: bool = False
@@ -52,13 +59,14 @@ class Target:
     """What is searched."""
 
     recipe_id: int
-    model_id: int
-    dimensions: int
+    space: Space
+    metric: Metric
     reader: SourceReader
-    index: BitIndex
+    index: BitIndex | None
+    """None where every search is exact."""
 
 
-def check_query(query: Query, dimensions: int) -> None:
+def check_query(query: Query, dimensions: int, metric: Metric) -> None:
     """Refuse what cannot be answered.
 
     Raises:
@@ -69,8 +77,9 @@ def check_query(query: Query, dimensions: int) -> None:
     if query.candidates is not None and query.candidates < query.top_k:
         raise QueryError(f"candidates is {query.candidates}; it must be at least top_k, {query.top_k}.")
     lowest = query.min_similarity
-    if lowest is not None and (not isinstance(lowest, int | float) or not -1 <= lowest <= 1):
-        raise QueryError(f"min_similarity is {lowest!r}; it must be a number from -1 to 1.")
+    low, high = RANGES[metric]
+    if lowest is not None and (not isinstance(lowest, int | float) or not low <= lowest <= high):
+        raise QueryError(f"min_similarity is {lowest!r}; with the metric {metric} it is from {low:g} to {high:g}.")
     shape = query.vectors.shape
     if len(shape) != 2 or shape[0] == 0 or shape[1] != dimensions:
         raise QueryError(f"The query vector has shape {shape}; the task's vectors have {dimensions} dimensions.")
@@ -92,11 +101,12 @@ def search(connection: Connection, target: Target, query: Query) -> list[Hit]:
     wanted = query.candidates or max(CANDIDATES_MIN, CANDIDATES_PER_RESULT * query.top_k)
     total = len(allowed) if allowed is not None else embeddings.last_id(connection, target.recipe_id)
     while True:
-        exhausted = query.exact or wanted >= total
+        exhausted = query.exact or wanted >= total or target.index is None
         if exhausted:
             ids, similarities = score_all(connection, target, query.vectors, allowed)
         else:
-            found = nearest(connection, target, query, wanted, allowed)
+            assert target.index
+            found = nearest(connection, target, target.index, query, wanted, allowed)
             ids, similarities = score(connection, target, query.vectors, found)
             if len(ids) < (1 - DEAD_SHARE) * len(found):
                 target.index.discard()
@@ -128,20 +138,21 @@ def matching(connection: Connection, target: Target, where: Where) -> Ids:
     return np.sort(np.fromiter(rows, dtype=np.int64))
 
 
-def nearest(connection: Connection, target: Target, query: Query, candidates: int, allowed: Ids | None) -> Ids:
+def nearest(
+    connection: Connection, target: Target, index: BitIndex, query: Query, candidates: int, allowed: Ids | None
+) -> Ids:
     """Candidates by the bit index, which first takes in what was written since it was last used."""
     recipe_id = target.recipe_id
-    parts = target.index.refresh(
+    parts = index.refresh(
         embeddings.last_id(connection, recipe_id),
-        lambda after: embeddings.vectors_after(connection, recipe_id, target.model_id, after),
+        lambda after: embeddings.vectors_after(connection, recipe_id, target.space, after),
     )
     return nearest_by_bits(query.vectors, parts, candidates, allowed)
 
 
 def score(connection: Connection, target: Target, queries: Vectors, ids: Ids) -> tuple[Ids, npt.NDArray[np.float32]]:
     """(ids, similarities) of those of `ids` that are still there."""
-    rows = embeddings.vectors_of(connection, target.recipe_id, target.model_id, ids.tolist())
-    return score_rows(rows, queries, target.dimensions)
+    return score_pages(embeddings.vectors_of(connection, target.recipe_id, target.space, ids.tolist()), queries, target)
 
 
 def score_all(
@@ -150,22 +161,19 @@ def score_all(
     """(ids, similarities) of every embedding, or of those that a filter lets through."""
     if allowed is not None:
         return score(connection, target, queries, allowed)
-    rows = embeddings.vectors_after(connection, target.recipe_id, target.model_id, 0, EXACT_PAGE)
-    return score_rows(rows, queries, target.dimensions)
+    pages = embeddings.vectors_after(connection, target.recipe_id, target.space, 0, EXACT_PAGE)
+    return score_pages(pages, queries, target)
 
 
-def score_rows(
-    pages: Iterator[list[tuple[int, bytes]]], queries: Vectors, dimensions: int
+def score_pages(
+    pages: Iterator[embeddings.Page], queries: Vectors, target: Target
 ) -> tuple[Ids, npt.NDArray[np.float32]]:
     """(ids, best similarity to any query), a page of vectors in memory at a time."""
     ids: list[npt.NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
     best: list[npt.NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)]
     for page in pages:
-        if not page:
-            continue
-        matrix = np.frombuffer(b"".join(raw for _, raw in page), dtype="<f4").reshape(len(page), dimensions)
-        ids.append(np.fromiter((row_id for row_id, _ in page), dtype=np.int64, count=len(page)))
-        best.append(cosine(queries, matrix).max(axis=0))
+        ids.append(page.ids)
+        best.append(similarity(queries, target.space.decode(page.vectors), target.metric).max(axis=0))
     return np.concatenate(ids), np.concatenate(best)
 
 
@@ -183,12 +191,12 @@ def collect(
         rows = [(stored[int(ids[at])], float(similarities[at])) for at in part if int(ids[at]) in stored]
         new = {row.key for row, _ in rows} - seen
         documents = target.reader.by_keys(connection, new)
-        for row, similarity in rows:
-            if query.min_similarity is not None and similarity < query.min_similarity:
+        for row, nearness in rows:
+            if query.min_similarity is not None and nearness < query.min_similarity:
                 return list(hits.values())
             if row.key in documents and row.key not in hits and row.key != query.excluded:
                 try:
-                    hits[row.key] = make_hit(target.reader, documents[row.key], row, similarity)
+                    hits[row.key] = make_hit(target.reader, documents[row.key], row, nearness)
                 except DocumentUnreadable:
                     continue  # broken since it was embedded; the next sync lists it
                 if len(hits) == query.top_k:
@@ -209,7 +217,6 @@ def make_hit(reader: SourceReader, document: tuple[Any, ...], row: embeddings.St
 
 
 def vectors_like(connection: Connection, target: Target, key: Any) -> Vectors:
-    """The vectors of a document's chunks, to search with: float32, shape (chunks, dimensions), of length 1."""
+    """The vectors of a document's chunks, to search with: float32, shape (chunks, dimensions)."""
     rows = embeddings.of_keys(connection, target.recipe_id, [key]).get(key, [])
-    found = vectors.read(connection, target.model_id, [row.vector_id for row in rows], target.dimensions)
-    return normalise(found)
+    return vectors.read(connection, target.space, [row.vector_id for row in rows])

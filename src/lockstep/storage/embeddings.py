@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.storage.lookup import find_rows, in_pages, insert_rows, marks
-from lockstep.storage.schema import embeddings_table, recipes, vectors_table
+from lockstep.storage.schema import embeddings_table, recipes
+from lockstep.storage.vectors import Space
 from lockstep.types import Chunk
+from lockstep.vectors.quantization import Encoded
 
 
 class StoredChunk(NamedTuple):
@@ -23,15 +27,16 @@ class StoredChunk(NamedTuple):
     start: int
     end: int
     text: str
+    prefix: str
     vector_id: int
 
     @property
     def chunk(self) -> Chunk:
         """What it says of the document."""
-        return Chunk(self.path, self.position, self.text, self.start, self.end)
+        return Chunk(self.path, self.position, self.text, self.start, self.end, prefix=self.prefix)
 
 
-COLUMNS = ("id", "key", "path", "position", "start", "end", "text", "vector_id")
+COLUMNS = ("id", "key", "path", "position", "start", "end", "text", "prefix", "vector_id")
 
 
 def of_keys(connection: Connection, recipe_id: int, keys: Collection[Any]) -> dict[Any, list[StoredChunk]]:
@@ -67,7 +72,7 @@ def replace(
         connection.execute(sa.select(recipes.c.next_embedding_id).where(recipes.c.id == recipe_id)).scalar_one()
     )
     rows = [
-        (number, key, chunk.path, chunk.position, chunk.start, chunk.end, chunk.text, vector_id)
+        (number, key, chunk.path, chunk.position, chunk.start, chunk.end, chunk.text, chunk.prefix, vector_id)
         for number, (key, chunk, vector_id) in enumerate(chunks, first)
     ]
     if rows:
@@ -86,33 +91,47 @@ def scan(connection: Connection, recipe_id: int, after: int, limit: int) -> list
     return [StoredChunk(*row) for row in rows]
 
 
-def vectors_after(
-    connection: Connection, recipe_id: int, model_id: int, after: int, page: int = 5000
-) -> Iterator[list[tuple[int, bytes]]]:
-    """(embedding id, raw vector) of every embedding written after one, a page at a time."""
-    table, vectors = embeddings_table(recipe_id), vectors_table(model_id)
+class Page(NamedTuple):
+    """The vectors of some embeddings."""
+
+    ids: npt.NDArray[np.int64]
+    """Of the embeddings, int64, shape (n,)."""
+    vectors: Encoded
+    """As they are stored, a row for each."""
+
+
+def page_of(space: Space, rows: Sequence[Sequence[Any]]) -> Page:
+    """Rows of (embedding id, *space.raw_columns), together."""
+    ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+    return Page(ids, space.encoded(rows))
+
+
+def vectors_after(connection: Connection, recipe_id: int, space: Space, after: int, page: int = 5000) -> Iterator[Page]:
+    """The vectors of all embeddings written after one, a page at a time, in the order of their ids."""
+    table, vectors = embeddings_table(recipe_id), space.table
     rows = connection.execute(
-        sa.select(table.c.id, vectors.c.vector)
+        sa.select(table.c.id, *[vectors.c[name] for name in space.raw_columns])
         .join(vectors, vectors.c.id == table.c.vector_id)
         .where(table.c.id > after)
         .order_by(table.c.id)
     )
     while some := rows.fetchmany(page):
-        yield [(row[0], row[1]) for row in some]
+        yield page_of(space, some)
 
 
-def vectors_of(
-    connection: Connection, recipe_id: int, model_id: int, ids: Sequence[int]
-) -> Iterator[list[tuple[int, bytes]]]:
-    """(embedding id, raw vector) of those of `ids` that are there, a page at a time."""
-    table, vectors = embeddings_table(recipe_id).name, vectors_table(model_id).name
+def vectors_of(connection: Connection, recipe_id: int, space: Space, ids: Sequence[int]) -> Iterator[Page]:
+    """The vectors of those of `ids` that are there, a page at a time."""
+    table = embeddings_table(recipe_id).name
+    columns = ", ".join(f"v.{name}" for name in space.raw_columns)
     for page in in_pages(ids):
         places = marks(connection.dialect.paramstyle, len(page))
         rows = connection.exec_driver_sql(
-            f"SELECT e.id, v.vector FROM {table} e JOIN {vectors} v ON v.id = e.vector_id WHERE e.id IN ({places})",
+            f"SELECT e.id, {columns} FROM {table} e JOIN {space.table.name} v ON v.id = e.vector_id "
+            f"WHERE e.id IN ({places})",
             tuple(page),
-        )
-        yield [(row[0], row[1]) for row in rows.all()]
+        ).all()
+        if rows:
+            yield page_of(space, rows)
 
 
 def count(connection: Connection, recipe_id: int) -> int:

@@ -20,6 +20,38 @@ from lockstep.storage.schema import (
 )
 
 
+class Schema:
+    """Whether a database has Lockstep's tables, and the way to have them."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        """Look, and bring older tables up to date.
+
+        Raises:
+            StoreTooNew: a newer Lockstep made them.
+        """
+        self._dialect = dialect
+        with dialect.begin(write=False) as connection:
+            self._is_there = has_schema(connection)
+            if self._is_there:
+                check_schema(connection, dialect.location)
+            outdated = self._is_there and is_outdated(connection)
+        if outdated:
+            upgrade_schema(dialect)
+
+    def is_there(self) -> bool:
+        """Looked up again while it is not: another process may have made it since."""
+        if not self._is_there:
+            with self._dialect.begin(write=False) as connection:
+                self._is_there = has_schema(connection)
+        return self._is_there
+
+    def ensure(self) -> None:
+        """Make the tables where they are missing."""
+        if not self.is_there():
+            create_schema(self._dialect)
+            self._is_there = True
+
+
 def has_schema(connection: Connection) -> bool:
     """Whether the database has Lockstep's tables."""
     return sa.inspect(connection).has_table(meta.name)

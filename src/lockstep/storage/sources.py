@@ -31,6 +31,7 @@ class SourceReader:
         source: Source,
         columns: Sequence[str] | None = None,
         json_columns: Collection[str] = (),
+        where: sa.ColumnElement[bool] | None = None,
     ) -> None:
         """Prepare to read.
 
@@ -39,6 +40,7 @@ class SourceReader:
             source: what to read.
             columns: those wanted; all when not given.
             json_columns: columns of a table whose text is read as JSON where it is JSON.
+            where: rows that do not meet it are not there for this reader.
         """
         self.json_columns = frozenset(json_columns)
         self.dialect = dialect
@@ -49,7 +51,9 @@ class SourceReader:
         self.key_columns = [self.table.c[c] for c in source.key]
         self.key = dialect.key_expression(source, quoted(source.name))
         self._select = sa.select(self.key.label(KEY), *[self.table.c[c] for c in self.columns])
-        self._there = sa.and_(*[c.is_not(None) for c in self.key_columns])
+        self.where = sa.true() if where is None else where
+        self.there = sa.and_(*[c.is_not(None) for c in self.key_columns], self.where)
+        """The condition on the rows that this reader sees."""
 
     def after(self, connection: Connection, key: Any, limit: int, last: Any = None) -> list[tuple[Any, ...]]:
         """The next rows in key order, as (key, value, …).
@@ -82,7 +86,7 @@ class SourceReader:
                 condition = sa.tuple_(*self.key_columns).in_(values)
             wanted = set(page)
             # A column's collation may find a row whose key differs in case: that one is another document.
-            rows = connection.execute(self._select.where(condition))
+            rows = connection.execute(self._select.where(condition, self.where))
             found.update((row[0], tuple(row)) for row in rows if row[0] in wanted)
         return found
 
@@ -100,11 +104,11 @@ class SourceReader:
 
     def any_there(self, connection: Connection) -> bool:
         """Whether there is any row."""
-        return connection.execute(sa.select(1).select_from(self.table).limit(1)).first() is not None
+        return connection.execute(sa.select(1).select_from(self.table).where(self.where).limit(1)).first() is not None
 
     def between(self, after: Any, last: Any) -> sa.ColumnElement[bool]:
         """The condition on rows with a key after one, up to and with another; None: no bound on this side."""
-        bounds = [self._there]
+        bounds = [self.there]
         if after is not None:
             bounds.append(self._compare(after, up_to=False))
         if last is not None:

@@ -263,12 +263,12 @@ class BatchRun:
             with self._transaction(write=False) as connection:
                 chunks = finished(connection, job, chunked.chunks)
                 texts = {
-                    vectors.hash_text(chunk.text): chunk.text
+                    vectors.hash_text(chunk.input): chunk.input
                     for some in chunks.values()
                     for chunk in some
                     if chunk.image is None
                 }
-                known = set(vectors.known(connection, job.model_id, texts))
+                known = set(vectors.known(connection, job.space, texts))
                 known |= batches.among(connection, job.model_id, texts)
                 known |= leases.texts_in_work(connection, job.model_id, self._clock())
             yield {text_hash: text for text_hash, text in texts.items() if text_hash not in known}
@@ -494,8 +494,8 @@ class BatchRun:
             batches.answered(connection, stored.id, mine)
             matrix = np.concatenate([found[text_hash][0] for text_hash in mine])
             # At least until tomorrow: the sync that follows must find them, even past midnight.
-            expires_on = vectors.today(self._clock()) + max(job.task.cache_days, 2)
-            vectors.insert(connection, job.model_id, mine, matrix, expires_on)
+            day = vectors.today(self._clock())
+            vectors.insert(connection, job.space, mine, matrix, day + max(job.task.cache_days, 2), day)
             used = Usage(texts=len(mine), tokens=sum_tokens([found[text_hash][1] for text_hash in mine], stored))
             cost = self._budget.note_batch(connection, stored.name, used, self._client.price)
         self.stats += SyncStats(embedded=len(mine), batched=len(mine), tokens=used.tokens, cost=cost)

@@ -49,7 +49,7 @@ class Budget:
         """
         if not self._is_capped:
             return
-        texts = [chunk.text for chunk in chunks if chunk.image is None]
+        texts = [chunk.input for chunk in chunks if chunk.image is None]
         tokens = sum(len(ids) for ids in self._job.model.tokenizer.ids(texts))
         self._set_aside(id(work), len(texts), self._cost(tokens))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lockstep.models.base import JobProvider, Model
 from lockstep.models.outcome import Embedded
-from lockstep.storage import usage, vectors
+from lockstep.storage import cache, usage, vectors
 from lockstep.storage.base import Dialect
 from lockstep.types import Kind, Truncate, Vectors
 
@@ -42,7 +42,7 @@ def embed_cached(
     """
     as_query = kind == "query" and differs(model)
     hashes = [vectors.hash_text(text, as_query=as_query) for text in texts]
-    found = read_known(dialect, model, hashes)
+    found = read_known(dialect, model, hashes, days)
     missing = {h: text for h, text in zip(hashes, texts, strict=True) if h not in found}
     if missing:
         done = embed_now(model, list(missing.values()), kind, truncate)
@@ -50,8 +50,8 @@ def embed_cached(
         day = vectors.today(time.time())
         with dialect.begin(write=True) as connection:
             if embedded:
-                model_id = vectors.model_row(connection, model.identity, done.vectors.shape[1])
-                vectors.insert(connection, model_id, embedded, done.vectors, day + days)
+                space = vectors.space_of(connection, model.identity, done.vectors.shape[1])
+                vectors.insert(connection, space, embedded, done.vectors, day + days, day)
             cost = done.usage.tokens * (model.info.price_per_million_tokens or 0.0) / 1e6 if done.usage.tokens else 0.0
             purpose: usage.Purpose = "search" if task else "embed"
             usage.record(connection, day, task, model.identity, purpose, done.usage, cost)
@@ -76,13 +76,17 @@ def differs(model: Model) -> bool:
     return info.kinds_differ or info.query_prompt != info.document_prompt
 
 
-def read_known(dialect: Dialect, model: Model, hashes: Sequence[bytes]) -> dict[bytes, Vectors]:
-    """The vectors that are there, by text hash: float32, shape (dimensions,) each."""
+def read_known(dialect: Dialect, model: Model, hashes: Sequence[bytes], days: int) -> dict[bytes, Vectors]:
+    """The vectors that are there, by text hash: float32, shape (dimensions,) each; they live on for `days`."""
     with dialect.begin(write=False) as connection:
-        model_id = vectors.find_model(connection, model.identity)
-        if model_id is None:
+        space = vectors.find_space(connection, model.identity, model.info.dimensions)
+        known = vectors.known(connection, space, set(hashes)) if space else {}
+        if not space or not known:
             return {}
-        known = vectors.known(connection, model_id, set(hashes))
-        ids = [vector_id for vector_id, _ in known.values()]
-        matrix = vectors.read(connection, model_id, ids, model.info.dimensions)
+        matrix = vectors.read(connection, space, [row.id for row in known.values()])
+    aging = cache.aging(known.values(), days, time.time())
+    if aging:
+        with dialect.begin(write=True) as connection:
+            day = vectors.today(time.time())
+            vectors.renew(connection, space, aging, day + days, day)
     return dict(zip(known, matrix, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,15 @@ from sqlalchemy import Connection
 
 from lockstep.storage import changes, embeddings, failures, vectors
 from lockstep.storage.embeddings import StoredChunk
-from lockstep.storage.lookup import in_pages
-from lockstep.storage.schema import changes_table, embeddings_table, recipes, vectors_table
+from lockstep.storage.lookup import find_rows, in_pages
+from lockstep.storage.schema import changes_table, embeddings_table
 from lockstep.storage.tasks import StoredTask, restart_backfill
+from lockstep.storage.vectors import Space
 from lockstep.syncing.finer import finished
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.plan import plan_document
 from lockstep.syncing.status import unread_rows
+from lockstep.vectors.quantization import codec
 
 PAGE = 500
 
@@ -117,32 +119,28 @@ def stray_embeddings(connection: Connection, job: Job) -> Iterator[tuple[Any, st
 
 def bad_vectors(connection: Connection, job: Job) -> Iterator[tuple[Any, int, str]]:
     """(key, vector id, problem) of embeddings whose vector is missing, another text's, or not usable."""
-    table = vectors_table(job.model_id)
-    dimensions = job.model.info.dimensions
+    columns = ("id", "text_hash", *job.space.raw_columns)
     for rows in all_embeddings(connection, job):
-        found: dict[int, tuple[bytes, bytes]] = {}
-        for page in in_pages({row.vector_id for row in rows}):
-            statement = sa.select(table.c.id, table.c.text_hash, table.c.vector).where(table.c.id.in_(page))
-            found.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
+        wanted = sorted({row.vector_id for row in rows})
+        found = {row[0]: row for row in find_rows(connection, job.space.table, columns, "id", wanted)}
         for row in rows:
-            problem = vector_problem(row, found.get(row.vector_id), dimensions, is_contextual=job.is_contextual)
+            problem = vector_problem(row, found.get(row.vector_id), job)
             if problem:
                 yield row.key, row.vector_id, problem
 
 
-def vector_problem(
-    row: StoredChunk, found: tuple[bytes, bytes] | None, dimensions: int, *, is_contextual: bool
-) -> str | None:
+def vector_problem(row: StoredChunk, found: Sequence[Any] | None, job: Job) -> str | None:
     """What is wrong with the vector of an embedding, or None."""
     if found is None:
         return f"the vector of {row.path}, chunk {row.position}, is missing"
-    text_hash, raw = found
     # In context, the hash stands for more than the text.
-    if not is_contextual and text_hash != vectors.hash_text(row.text):
+    if not job.is_contextual and found[1] != vectors.hash_text(row.chunk.input):
         return f"{row.path}, chunk {row.position}, has the vector of another text"
-    if len(raw) != 4 * dimensions:
-        return f"the vector of {row.path}, chunk {row.position}, has {len(raw)} bytes, not {4 * dimensions}"
-    vector = np.frombuffer(raw, dtype="<f4")
+    raw = found[2]
+    width = codec(job.space.form).width(job.space.dimensions)
+    if len(raw) != width:
+        return f"the vector of {row.path}, chunk {row.position}, has {len(raw)} bytes, not {width}"
+    vector = job.space.decode(job.space.encoded([found]))
     if not np.isfinite(vector).all() or not vector.any():
         return f"the vector of {row.path}, chunk {row.position}, holds NaN or infinity, or is zero"
     return None
@@ -158,7 +156,9 @@ def all_embeddings(connection: Connection, job: Job) -> Iterator[list[StoredChun
 
 def count_keyless(connection: Connection, job: Job) -> int:
     """Rows whose key is NULL or not UTF-8, which SQLite allows."""
-    total = connection.execute(sa.select(sa.func.count()).select_from(job.reader.table)).scalar_one()
+    total = connection.execute(
+        sa.select(sa.func.count()).select_from(job.reader.table).where(job.reader.where)
+    ).scalar_one()
     return int(total) - sum(len(rows) for rows in job.reader.all(connection, PAGE))
 
 
@@ -166,16 +166,15 @@ def mend(job: Job, keys: list[Any], vector_ids: list[int], *, with_triggers: boo
     """Make the next sync set right what differs."""
     now = time.time()
     with job.dialect.begin(write=True) as connection:
-        drop_vectors(connection, job.model_id, vector_ids, now)
+        drop_vectors(connection, job.space, vector_ids, now)
         changes.enqueue(connection, job.recipe_id, keys, now)
         if with_triggers:
-            restart_backfill(connection, job.dialect, job.source, job.recipe_id, list(job.columns))
+            restart_backfill(connection, job.dialect, job.reader, job.recipe_id, job.columns)
 
 
-def drop_vectors(connection: Connection, model_id: int, vector_ids: list[int], now: float) -> None:
-    """Delete vectors with all that refers to them, in every recipe of the model, and queue those documents."""
-    store = vectors_table(model_id)
-    sharing = connection.execute(sa.select(recipes.c.id).where(recipes.c.model_id == model_id)).scalars().all()
+def drop_vectors(connection: Connection, space: Space, vector_ids: list[int], now: float) -> None:
+    """Delete vectors with all that refers to them, in every recipe that shares them, and queue those documents."""
+    store, sharing = space.table, vectors.recipes_of(connection, space)
     for page in in_pages(vector_ids):
         for recipe_id in sharing:
             table = embeddings_table(recipe_id)

@@ -1,21 +1,20 @@
-"""A task made ready to run: its source, its paths, its model and how its documents become chunks."""
+"""A task made ready to run: its source, its model and how its documents become chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from lockstep.chunking import chunk_texts
 from lockstep.errors import DocumentUnreadable
-from lockstep.extracting.paths import Path, extract
+from lockstep.extracting import Extractor
 from lockstep.models.base import Model
-from lockstep.models.images import find_image
 from lockstep.recipe import Task
 from lockstep.storage.base import Dialect, Source
 from lockstep.storage.sources import SourceReader
-from lockstep.types import Chunk, Text
+from lockstep.storage.vectors import Space
+from lockstep.types import Chunk, Chunking, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +23,32 @@ class Job:
 
     task: Task
     recipe_id: int
-    model_id: int
+    space: Space
+    """Where its vectors rest."""
     max_tokens: int
-    """Of one chunk."""
+    """That the model takes in one chunk."""
     source: Source
     reader: SourceReader
-    """Reads the columns that the task embeds, and no others."""
+    """Reads the columns that the task embeds, and no others, of the rows that it embeds."""
     columns: tuple[str, ...]
     """Of the source; their changes are followed."""
-    paths: tuple[Path, ...]
+    extractor: Extractor
     model: Model
     dialect: Dialect
+
+    @property
+    def model_id(self) -> int:
+        """The number of the model."""
+        return self.space.model_id
 
     @property
     def is_contextual(self) -> bool:
         """Whether a chunk's vector depends on the chunks around it."""
         return self.model.info.contextual
+
+    def chunking_of(self, path: str) -> Chunking:
+        """How a text is cut that was found at that path: `tags[0]` as its field `tags[]`."""
+        return self.task.chunking_at(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +72,24 @@ def chunk_documents(job: Job, rows: Mapping[Any, tuple[Any, ...] | None]) -> Chu
     owners: list[Any] = []
     chunks: dict[Any, list[Chunk]] = {}
     errors: dict[Any, str] = {}
-    images = partial(find_image, folder=job.dialect.folder) if "image" in job.model.info.modalities else None
     for key, row in rows.items():
         chunks[key] = []
         if row is None:
             continue
         try:
-            found = extract(job.reader.data(row), job.paths, images=images)
+            found = job.extractor.extract(job.reader.data(row), job.reader.id_of(key))
         except DocumentUnreadable as exc:
             errors[key] = str(exc)
-            del chunks[key]
             continue
         texts += found
         owners += [key] * len(found)
-    for key, some in zip(owners, chunk_all(job, texts), strict=True):
-        chunks[key] += some
+    for key, some in zip(
+        owners, chunk_texts(texts, job.task.chunking, job.max_tokens, job.model.tokenizer), strict=True
+    ):
+        if isinstance(some, DocumentUnreadable):
+            errors.setdefault(key, str(some))
+        else:
+            chunks[key] += some
+    for key in errors:
+        del chunks[key]
     return Chunked(chunks, errors)
-
-
-def chunk_all(job: Job, texts: Sequence[Text]) -> list[list[Chunk]]:
-    """The chunks of each text."""
-    return chunk_texts(texts, job.task.chunking, job.max_tokens, job.model.tokenizer)

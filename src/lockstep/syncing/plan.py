@@ -44,8 +44,8 @@ def plan_document(
     """
     if not stored:
         return DocumentPlan(key, list(chunks), [], is_gone)
-    have = {row[2:7]: row.id for row in stored}  # path, position, start, end, text
-    add = [chunk for chunk in chunks if have.pop((chunk[0], chunk[1], chunk[3], chunk[4], chunk[2]), None) is None]
+    have = {row[2:8]: row.id for row in stored}  # path, position, start, end, text, prefix
+    add = [c for c in chunks if have.pop((c[0], c[1], c[3], c[4], c[2], c.prefix), None) is None]
     kept = len(chunks) - len(add)
     outdated = list(have.values())
     # Rows that say the same twice collapse in `have`; then none is trusted and all are written anew.

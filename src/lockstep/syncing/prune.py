@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from lockstep.storage import migrations, vectors
 from lockstep.storage.base import Dialect
-from lockstep.storage.schema import models
+from lockstep.storage.vectors import Space
 
 PRUNED_ON = "pruned_on"
 
@@ -23,20 +21,20 @@ def prune_if_due(dialect: Dialect, cache_days: int, now: float) -> int:
     with dialect.begin(write=False) as connection:
         if migrations.get(connection, PRUNED_ON) == str(day):
             return 0
-        model_ids = connection.execute(sa.select(models.c.id)).scalars().all()
-    deleted = sum(prune_model(dialect, model_id, day, cache_days) for model_id in model_ids)
+        spaces = vectors.spaces(connection)
+    deleted = sum(prune_space(dialect, space, day, cache_days) for space in spaces)
     with dialect.begin(write=True) as connection:
         migrations.put(connection, PRUNED_ON, str(day))
     return deleted
 
 
-def prune_model(dialect: Dialect, model_id: int, day: int, cache_days: int) -> int:
-    """The same for one model."""
+def prune_space(dialect: Dialect, space: Space, day: int, cache_days: int) -> int:
+    """The same for one model and form."""
     deleted = 0
     while True:
         with dialect.begin(write=True) as connection:
-            ids = vectors.expired(connection, model_id, day)
+            ids = vectors.expired(connection, space, day)
             if not ids:
                 return deleted
             # At least a day, so that those in use are not found again in the next round.
-            deleted += vectors.prune(connection, model_id, ids, day + max(cache_days, 1))
+            deleted += vectors.prune(connection, space, ids, day + max(cache_days, 1))

@@ -27,7 +27,7 @@ from sqlalchemy import Connection
 from lockstep.errors import BatchPending, StoreError, TextTooLong
 from lockstep.models.isolate import embed_all
 from lockstep.models.outcome import INTERRUPTIONS, Embedded, Stopped
-from lockstep.storage import batches, changes, embeddings, failures, leases, long_texts, vectors
+from lockstep.storage import batches, cache, changes, embeddings, failures, leases, long_texts, vectors
 from lockstep.storage.changes import Change
 from lockstep.storage.leases import Lease, Range
 from lockstep.storage.lookup import in_pages
@@ -297,7 +297,7 @@ class TaskWorker:
         for plan in plans:
             for chunk in plan.add:
                 if (wanted := wanted_of(chunk)) not in hashes:
-                    hashes[wanted] = text_hash = vectors.hash_text(chunk.text, context=chunk.context)
+                    hashes[wanted] = text_hash = vectors.hash_text(chunk.input, context=chunk.context)
                     by_hash[text_hash] = chunk
         with self._transaction(write=True) as connection:
             known, elsewhere = self._look_up(connection, list(by_hash))
@@ -319,17 +319,12 @@ class TaskWorker:
     def _look_up(self, connection: Connection, hashes: list[bytes]) -> tuple[dict[bytes, int], set[bytes]]:
         """Vectors that are there, and texts that another batch has sent to the model."""
         job = self.job
-        found = vectors.known(connection, job.model_id, hashes)
-        day = vectors.today(self._clock())
-        # Renewed when less than half of its life is left, so that a vector in use is rarely written to.
-        aging = [vector_id for vector_id, expires_on in found.values() if expires_on - day < job.task.cache_days / 2]
-        if aging:
-            vectors.renew(connection, job.model_id, aging, day + job.task.cache_days)
+        found = cache.look_up(connection, job.space, hashes, job.task.cache_days, self._clock())
         elsewhere = leases.texts_in_work(connection, job.model_id, self._clock()) if len(found) < len(hashes) else set()
         if batches.any_open(connection, job.recipe_id):
             # Sent since this batch of documents was claimed; the next claim ends the sync.
             elsewhere |= batches.among(connection, job.model_id, hashes, of_open=True)
-        return {h: vector_id for h, (vector_id, _) in found.items()}, elsewhere.intersection(hashes)
+        return found, elsewhere.intersection(hashes)
 
     def _postpone(
         self,
@@ -428,10 +423,10 @@ class TaskWorker:
         """The vectors that were there when the batch was prepared, looked up again: one that no embedding refers to may
         be deleted at any time. Documents that would need one that was go to the queue.
         """
-        found = vectors.known(connection, self.job.model_id, work.known)
+        found = vectors.known(connection, self.job.space, work.known)
         if lost := work.known.keys() - found.keys():
             work.plans = self._postpone(connection, work.batch, work.plans, set(lost), work.hashes)
-        return {text_hash: vector_id for text_hash, (vector_id, _) in found.items()}
+        return {text_hash: known.id for text_hash, known in found.items()}
 
     def _adapt(self, work: Work) -> None:
         """Larger batches for a fast model, smaller ones for a slow one."""
@@ -449,7 +444,7 @@ class TaskWorker:
         too_long = {
             text_hash
             for text_hash, error in errors.items()
-            if isinstance(error, TextTooLong) and can_be_cut(missing[text_hash].text, self.job.model.tokenizer)
+            if isinstance(error, TextTooLong) and can_be_cut(missing[text_hash], self.job.model.tokenizer)
         }
         if too_long:
             long_texts.add(connection, self.job.model_id, too_long)
@@ -459,9 +454,9 @@ class TaskWorker:
                 if error := errors.get(work.hashes[wanted_of(chunk)]):
                     work.errors[plan.key] = f"{chunk.path}, chunk {chunk.position}: {error}"
         self._count(embedded=len(found.rows))
-        expires_on = vectors.today(self._clock()) + self.job.task.cache_days
+        day = vectors.today(self._clock())
         embedded = [hashes[row] for row in found.rows.tolist()]
-        return vectors.insert(connection, self.job.model_id, embedded, found.vectors, expires_on)
+        return vectors.insert(connection, self.job.space, embedded, found.vectors, day + self.job.task.cache_days, day)
 
     def _note_usage(self, connection: Connection, work: Work, found: Embedded) -> None:
         cost = self._budget.note(connection, work, found.usage)
@@ -550,7 +545,7 @@ def is_idle(connection: Connection, recipe_id: int) -> bool:
 
 def wanted_of(chunk: Chunk) -> Wanted:
     """What a chunk's vector is for."""
-    return chunk.text, chunk.context
+    return chunk.input, chunk.context
 
 
 def is_done(work: Work) -> bool:

@@ -1,0 +1,294 @@
+"""The tasks of a database: added, edited, removed, and made ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from lockstep.accounts import Accounts
+from lockstep.errors import ConfigError, UnknownName
+from lockstep.models.base import Model
+from lockstep.models.remote.remote_model import RemoteModel
+from lockstep.recipe import Demand, Task, changed_settings, demand_of, recipe_identity
+from lockstep.searching.filters import compile_filter
+from lockstep.storage import collections, vectors
+from lockstep.storage import tasks as store
+from lockstep.storage.base import Dialect, Source
+from lockstep.storage.migrations import Schema
+from lockstep.storage.sources import SourceReader
+from lockstep.storage.tasks import NewRecipe, StoredTask
+from lockstep.syncing.fields import Functions, check_fields, columns_of, extractor_of, json_columns_of
+from lockstep.syncing.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a change of a task's settings demands."""
+
+    task: Task
+    """As it is wanted."""
+    changed: tuple[str, ...]
+    """The settings that differ from those of the recipe that serves."""
+    demand: Demand
+
+
+class Tasks:
+    """The tasks of a database. Safe between threads."""
+
+    def __init__(self, dialect: Dialect, schema: Schema, accounts: Accounts, functions: Functions) -> None:
+        self._dialect = dialect
+        self._schema = schema
+        self._accounts = accounts
+        self._functions = functions
+
+    # --- what there is ---------------------------------------------------------------------------------------------
+
+    def stored(self) -> list[StoredTask]:
+        """All of them, by name."""
+        if not self._schema.is_there():
+            return []
+        with self._dialect.begin(write=False) as connection:
+            return store.list_tasks(connection)
+
+    def find(self, name: str) -> StoredTask:
+        """One of them.
+
+        Raises:
+            UnknownName: there is none of this name.
+        """
+        found = self.stored()
+        for stored in found:
+            if stored.name == name:
+                return stored
+        raise UnknownName("task", name, [stored.name for stored in found])
+
+    def task(self, stored: StoredTask) -> Task:
+        """One's settings."""
+        return Task.from_json(stored.settings, enabled=stored.enabled)
+
+    # --- changing them ---------------------------------------------------------------------------------------------
+
+    def add(self, task: Task) -> None:
+        """Add one.
+
+        Raises:
+            ConfigError: the task exists, or a setting does not fit its source or model.
+            SourceUnavailable: there is no such source, or it cannot be followed.
+        """
+        model = self._accounts.model(task.model)
+        with self._dialect.begin(write=False) as connection:
+            if self._schema.is_there() and store.list_tasks(connection, task.name):
+                raise ConfigError(f'There is a task "{task.name}" already.', "Choose another name, or remove it first.")
+            source, columns = self._checked(connection, task)
+        self._schema.ensure()
+        with self._dialect.begin(write=True) as connection:
+            recipe = new_recipe(connection, task, model, source, columns)
+            store.add_task(connection, self._dialect, task.name, task.to_json(), recipe, enabled=task.enabled)
+
+    def plan_edit(self, name: str, **settings: Any) -> Edit:
+        """What a change of settings would demand; nothing is changed.
+
+        Raises:
+            ConfigError: a setting is not allowed, or does not fit.
+            UnknownName: there is no such task, or setting.
+        """
+        stored = self.find(name)
+        if "name" in settings:
+            raise ConfigError("A task's name cannot be changed.", "Remove the task, and add it under the other name.")
+        before = self.task(stored)
+        # What is being built already is where the next change begins.
+        latest = stored.next or stored
+        wanted = Task.from_json(latest.settings, enabled=stored.enabled, **with_companions(settings))
+        model = self._accounts.model(wanted.model)
+        with self._dialect.begin(write=False) as connection:
+            self._checked(connection, wanted)
+            same_model = vectors.identity_of(connection, stored.model_id) == model.identity
+        chunk_tokens(wanted, model)
+        return Edit(wanted, changed_settings(before, wanted), demand_of(before, wanted, same_model=same_model))
+
+    def edit(self, edit: Edit) -> None:
+        """Carry out a change: at once where nothing has to be built, else beside the recipe that goes on serving."""
+        stored, settings = self.find(edit.task.name), edit.task.to_json()
+        model = self._accounts.model(edit.task.model)
+        with self._dialect.begin(write=True) as connection:
+            store.update_task(connection, stored.name, enabled=edit.task.enabled, **store.NO_OUTAGE)
+            if edit.demand == "nothing":
+                store.cancel_edit(connection, self._dialect, stored)
+                store.update_task(connection, stored.name, settings=settings)
+                return
+            if stored.next and edit.changed:
+                same_model = vectors.identity_of(connection, stored.next.model_id) == model.identity
+                if demand_of(self.task(stored.next), edit.task, same_model=same_model) == "nothing":
+                    store.update_task(connection, stored.name, next_settings=settings)
+                    return
+            source, columns = self._checked(connection, edit.task)
+            recipe = new_recipe(connection, edit.task, model, source, columns)
+            store.begin_edit(connection, self._dialect, stored, settings, recipe)
+
+    def rebuild(self, name: str) -> None:
+        """Go through all documents again beside what serves; texts that are in the cache cost nothing."""
+        task = self.task(self.find(name))
+        self.edit(Edit(task, (), "rebuild"))
+
+    def cancel_edit(self, name: str) -> bool:
+        """Give up what is being built; False when nothing is."""
+        stored = self.find(name)
+        with self._dialect.begin(write=True) as connection:
+            return store.cancel_edit(connection, self._dialect, stored)
+
+    def remove(self, name: str) -> None:
+        """Remove one with its triggers, queue, embeddings and view."""
+        stored = self.find(name)
+        with self._dialect.begin(write=True) as connection:
+            store.remove_task(connection, self._dialect, stored)
+
+    def enable(self, name: str, *, enabled: bool) -> None:
+        """Pause a task, or go on with it."""
+        self.find(name)
+        with self._dialect.begin(write=True) as connection:
+            # Whoever resumes a task has mended what it waited for.
+            store.update_task(connection, name, enabled=enabled, **store.NO_OUTAGE)
+
+    # --- making them ready -----------------------------------------------------------------------------------------
+
+    def job(self, stored: StoredTask) -> Job:
+        """One made ready to run."""
+        task = self.task(stored)
+        model = self._model_of(stored, task, download=True)
+        return self._job(task, model, stored)
+
+    def trial(self, task: Task) -> Job:
+        """A job of settings that are not stored: to see what would be embedded, not to store it."""
+        model = self._accounts.model(task.model)
+        nowhere = vectors.Space(0, model.info.dimensions, task.quantization)
+        stored = StoredTask(
+            task.name, task.to_json(), task.enabled, None, None, None, 0, 0, nowhere, chunk_tokens(task, model)
+        )
+        return self._job(task, model, stored)
+
+    def _job(self, task: Task, model: Model, stored: StoredTask) -> Job:
+        with self._dialect.begin(write=False) as connection:
+            source = self.describe(connection, task.source)
+        extractor = extractor_of(task, source, model, self._dialect.folder, self._functions)
+        columns = columns_of(source, task, extractor.reads)
+        return Job(
+            task=task,
+            recipe_id=stored.recipe_id,
+            space=stored.space,
+            max_tokens=stored.max_tokens,
+            source=source,
+            reader=self._reader(source, task, extractor.reads, columns),
+            columns=columns,
+            extractor=extractor,
+            model=model,
+            dialect=self._dialect,
+        )
+
+    def reader(self, connection: Connection, stored: StoredTask, *, whole: bool = False) -> SourceReader:
+        """Reads the documents of a task: with all their columns, or with those that it embeds."""
+        task = self.task(stored)
+        source = self.describe(connection, task.source)
+        if whole:
+            return SourceReader(self._dialect, source, where=condition(task, source))
+        reads = extractor_of(task, source, None, self._dialect.folder, self._functions).reads
+        return self._reader(source, task, reads, columns_of(source, task, reads))
+
+    def _reader(
+        self, source: Source, task: Task, reads: frozenset[str] | None, columns: tuple[str, ...]
+    ) -> SourceReader:
+        inner = json_columns_of(source, task, reads)
+        return SourceReader(self._dialect, source, columns, inner, condition(task, source))
+
+    def model_of(self, stored: StoredTask, *, download: bool) -> Model:
+        """A task's model, as long as it is the one that made the task's vectors.
+
+        Raises:
+            ConfigError: its files or prompts were changed since; vectors of two models cannot be compared.
+        """
+        return self._model_of(stored, self.task(stored), download=download)
+
+    def _model_of(self, stored: StoredTask, task: Task, *, download: bool) -> Model:
+        model = self._accounts.model(task.model, download=download)
+        with self._dialect.begin(write=False) as connection:
+            known = vectors.identity_of(connection, stored.model_id)
+        if known != model.identity:
+            raise ConfigError(
+                f'The vectors of task "{stored.name}" were made by {known}, and its model is now {model.identity}.',
+                f"Bring that model back, or build anew: lockstep task rebuild {self._dialect.location} {stored.name}",
+            )
+        if isinstance(model.provider, RemoteModel):
+            model.provider.expect(stored.space.dimensions)
+        return model
+
+    def describe(self, connection: Connection, name: str) -> Source:
+        """The source of that name."""
+        found = self._dialect.describe(connection, name, "table")
+        # By the name that the database has: SQL does not tell "Products" from "products".
+        is_collection = self._schema.is_there() and collections.exists(connection, found.name)
+        return replace(found, kind="collection") if is_collection else found
+
+    def _checked(self, connection: Connection, task: Task) -> tuple[Source, tuple[str, ...]]:
+        """A task's source, and the columns that it reads.
+
+        Raises:
+            ConfigError: a setting does not fit the source.
+        """
+        source = self.describe(connection, task.source)
+        extractor = extractor_of(task, source, None, self._dialect.folder, self._functions)
+        columns = columns_of(source, task, extractor.reads)
+        condition(task, source)
+        check_fields(connection, self._dialect, source, task)
+        return source, columns
+
+
+def new_recipe(connection: Connection, task: Task, model: Model, source: Source, columns: tuple[str, ...]) -> NewRecipe:
+    """What a task's settings come to with its model."""
+    max_tokens = chunk_tokens(task, model)
+    return NewRecipe(
+        identity=recipe_identity(task, model.identity, max_tokens),
+        space=vectors.space_of(connection, model.identity, model.info.dimensions, task.quantization),
+        max_tokens=max_tokens,
+        source=source,
+        columns=columns,
+    )
+
+
+def condition(task: Task, source: Source) -> Any:
+    """The condition on the rows that a task embeds; None for all."""
+    return None if task.where is None else compile_filter(task.where, source)
+
+
+def with_companions(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are changed, with those that go when another comes: fields make room for a script."""
+    changed = dict(settings)
+    ways = {"fields": (), "files": (), "template": None, "script": None, "function": None, "vectors": None}
+    given = [way for way in ways if settings.get(way)]
+    if given:
+        stay = {"fields", "files"} if {"fields", "files"} & set(given) else set(given)
+        changed = {way: empty for way, empty in ways.items() if way not in stay} | changed
+        if "fields" in given or not stay & {"fields"}:
+            changed.setdefault("field_chunking", {})
+        if "vectors" not in given:
+            changed.setdefault("dimensions", None)
+    return changed
+
+
+def chunk_tokens(task: Task, model: Model) -> int:
+    """Most tokens of a chunk that the model can take.
+
+    Raises:
+        ConfigError: the task asks for more, in one of its fields.
+    """
+    limit = model.text_tokens_max()
+    if limit < 1:
+        raise ConfigError(f'The document prompt of model "{task.model}" leaves no room for a text.', "Shorten it.")
+    for chunking in (task.chunking, *task.field_chunking.values()):
+        if chunking.max_tokens is not None and chunking.max_tokens > limit:
+            raise ConfigError(
+                f'Chunks of {chunking.max_tokens} tokens are too long for model "{task.model}", which takes {limit}.',
+                f"Set max_tokens to {limit} or less.",
+            )
+    return limit
