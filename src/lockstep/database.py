@@ -13,7 +13,10 @@ from typing import Any
 import numpy.typing as npt
 
 from lockstep.accounts import Accounts, ConnectionTest
+from lockstep.applying import Applying, Plan
+from lockstep.cache import Cache
 from lockstep.collection import Collection
+from lockstep.declared import read as read_declared
 from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError
 from lockstep.extracting.values import clean
 from lockstep.follower import Follower, Limits
@@ -33,10 +36,13 @@ from lockstep.storage.tasks import StoredTask
 from lockstep.storage.usage import UsageRow
 from lockstep.syncing.cached import embed_cached
 from lockstep.syncing.check import Problem, check_task
+from lockstep.syncing.estimate import Estimate, estimate_job
 from lockstep.syncing.fields import Functions
+from lockstep.syncing.job import Job
+from lockstep.syncing.preview import Preview, preview_job
 from lockstep.syncing.stats import Progress, SyncReport
-from lockstep.syncing.status import TaskStatus, task_status
-from lockstep.tasks import Edit, Tasks
+from lockstep.syncing.status import TaskStatus, counts_of, task_status
+from lockstep.tasks import Edit, Tasks, with_companions
 from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Truncate, Vectors
 
 EMBEDDINGS_PAGE = 1000
@@ -84,6 +90,7 @@ class Database:
         self._tasks = Tasks(self._dialect, self._schema, self._accounts, functions or {})
         self._searcher = Searcher(self._dialect, self._tasks)
         self._follower = Follower(self._dialect, self._tasks)
+        self._applying = Applying(self._dialect, self._tasks, self._accounts)
 
     def __enter__(self) -> Database:
         return self
@@ -102,6 +109,11 @@ class Database:
     def location(self) -> str:
         """Where the database is."""
         return self._dialect.location
+
+    @property
+    def cache(self) -> Cache:
+        """The vectors that are stored, seen as a cache: what is in it, what it may take, export and import."""
+        return Cache(self._dialect, self._schema, self._accounts, self._tasks)
 
     # --- collections -----------------------------------------------------------------------------------------------
 
@@ -190,6 +202,10 @@ class Database:
         self._tasks.edit(edit)
         return edit
 
+    def finish_edit(self, name: str) -> bool:
+        """Let what an edit built serve although documents failed in it that were all right; False when it still builds."""
+        return self._tasks.switch(name, despite_failures=True)
+
     def cancel_edit(self, name: str) -> bool:
         """Give up what an edit is building; False when there is nothing."""
         return self._tasks.cancel_edit(name)
@@ -261,6 +277,42 @@ class Database:
         with self._dialect.begin(write=False) as connection:
             return ledger.listed(connection, task)
 
+    # --- settings as a file ----------------------------------------------------------------------------------------
+
+    def plan_apply(self, declared: str | Path | Mapping[str, Any], *, remove: bool = False) -> Plan:
+        """What `apply` would do; nothing is changed.
+
+        Args:
+            declared: path of a TOML file, or a mapping of the same form: `{"connections": {…}, "tasks": {…}}`.
+            remove: whether connections and tasks that are not declared go.
+
+        Raises:
+            ConfigError: what is declared is wrong; lists every fault with its place.
+            LockstepError: it does not fit the database; lists all that does not.
+        """
+        plan = self._applying.plan(read_declared(declared), remove=remove)
+        for warning in plan.warnings:
+            warnings.warn(PlainHTTP(warning), stacklevel=2)
+        return plan
+
+    def apply(self, declared: str | Path | Mapping[str, Any] | Plan, *, remove: bool = False) -> Plan:
+        """Make connections and tasks what a file declares; settings that it leaves out get their defaults.
+
+        Args:
+            declared: as for `plan_apply`, or a plan that it made, which is carried out as it is.
+            remove: whether connections and tasks that are not declared go.
+
+        Returns:
+            What was done.
+
+        Raises:
+            ConfigError: what is declared is wrong; nothing was changed.
+            LockstepError: it does not fit the database, and nothing was changed; or a step failed: says which were done.
+        """
+        plan = declared if isinstance(declared, Plan) else self.plan_apply(declared, remove=remove)
+        self._applying.apply(plan)
+        return plan
+
     # --- syncing ---------------------------------------------------------------------------------------------------
 
     def sync(
@@ -298,6 +350,52 @@ class Database:
             self._accounts.check_batches([self._tasks.task(stored).model for stored in chosen])
         limits, stop = Limits(max_documents, max_cost), stop or threading.Event()
         return self._follower.sync(chosen, limits, progress, stop, batch_api=batch_api)
+
+    def preview(
+        self,
+        task: str | Task,
+        n: int = 3,
+        *,
+        embed: bool = False,
+        ids: Sequence[DocumentId] | None = None,
+        sample: bool = False,
+        **settings: Any,
+    ) -> Preview:
+        """See what `sync` would make of some documents: chunks, tokens, vectors. Nothing is stored.
+
+        Args:
+            task: a task's name, or a `lockstep.Task` that is not added yet.
+            n: the first so many documents.
+            embed: make vectors and compare them; those that are not in the cache, a service may take money for.
+            ids: these documents instead.
+            sample: documents spread over the whole source instead of the first.
+            **settings: in place of the task's own, to see an edit before it is made.
+
+        Returns:
+            Each document with its chunks, or with what is wrong with it.
+
+        Raises:
+            ConfigError: a setting is not allowed, or too much is asked for.
+            UnknownName: there is no such task, or no such setting.
+        """
+        return preview_job(self._trial(task, settings), n, embed=embed, ids=ids, sample=sample)
+
+    def estimate(self, task: str | Task, *, sample: int | None = 2000, **settings: Any) -> Estimate:
+        """What a sync would find and take: chunks, tokens, money, time, room. No provider is asked, nothing is stored.
+
+        Args:
+            task: a task's name, or a `lockstep.Task` that is not added yet.
+            sample: documents that are read of a source with more than 20,000; None reads all, however long it takes.
+            **settings: in place of the task's own, to see what an edit would take.
+
+        Returns:
+            What is in the cache costs nothing, so that for a task that is in step nothing is to embed.
+
+        Raises:
+            ConfigError: a setting is not allowed.
+            UnknownName: there is no such task, or no such setting.
+        """
+        return estimate_job(self._trial(task, settings), sample)
 
     def cancel_batch(self, task: str) -> int:
         """Give up the batches that a task waits for, and keep what they have finished; returns how many there were."""
@@ -412,13 +510,14 @@ class Database:
         """How a task stands; the counts add up."""
         stored = self._tasks.find(task)
         with self._dialect.begin(write=False) as connection:
+            building = stored.next and counts_of(connection, stored.next, self._tasks.reader(connection, stored.next))
             reader = self._tasks.reader(connection, stored)
-            return task_status(connection, stored, reader, self._tasks.task(stored).model)
+            return task_status(connection, stored, reader, self._tasks.task(stored).model, building)
 
     def errors(self, task: str | None = None) -> list[DocumentError]:
-        """The documents that could not be embedded, oldest failure first."""
+        """The documents that could not be embedded, oldest failure first; those of what an edit builds come after."""
         found: list[DocumentError] = []
-        for stored in [self._tasks.find(task)] if task is not None else self._tasks.stored():
+        for stored in self._recipes(task):
             with self._dialect.begin(write=False) as connection:
                 reader = self._tasks.reader(connection, stored)
                 found += [
@@ -430,7 +529,7 @@ class Database:
     def retry(self, task: str | None = None) -> int:
         """Queue every failed document again, with its attempts forgotten; returns how many."""
         count = 0
-        for stored in [self._tasks.find(task)] if task is not None else self._tasks.stored():
+        for stored in self._recipes(task):
             with self._dialect.begin(write=True) as connection:
                 keys = [row.key for row in failures.listed(connection, stored.recipe_id)]
                 failures.forget(connection, stored.recipe_id, keys)
@@ -465,3 +564,19 @@ class Database:
             for row, vector in zip(rows, matrix, strict=True):
                 yield Embedding(reader.id_of(row.key), row.path, row.position, row.text, row.start, row.end, vector)
             after = rows[-1].id
+
+    def _trial(self, task: str | Task, settings: Mapping[str, Any]) -> Job:
+        """A task as it is or is being built, or as some settings would make it; nothing of it is stored."""
+        if isinstance(task, str):
+            stored = self._tasks.find(task)
+            latest = stored.next or stored
+            if not settings:
+                return self._tasks.job(latest)
+            task = self._tasks.task(latest)
+        wanted = Task.from_json(task.to_json(), **with_companions(settings)) if settings else task
+        return self._tasks.trial(wanted)
+
+    def _recipes(self, task: str | None) -> list[StoredTask]:
+        """The recipes of one task, or of all: what serves, and what is being built beside it."""
+        chosen = [self._tasks.find(task)] if task is not None else self._tasks.stored()
+        return [recipe for stored in chosen for recipe in (stored, stored.next) if recipe]

@@ -81,16 +81,18 @@ class Follower:
         stats: dict[str, SyncStats] = {}
         outages: dict[str, str] = {}
         notes: dict[str, str] = {}
-        for stored in chosen:
+        for stored in [recipe for each in chosen for recipe in (each, each.next) if recipe]:
             done = sum(stats.values(), SyncStats())
             left = Limits(
                 None if limits.documents is None else limits.documents - done.documents,
                 None if limits.cost is None else limits.cost - done.cost,
             )
             outcome = self._sync_task(stored, left, progress, stop, batch_api=batch_api)
-            stats[stored.name] = outcome.stats
+            stats[stored.name] = stats.get(stored.name, SyncStats()) + outcome.stats
             if outcome.problem:
                 outages[stored.name] = str(outcome.problem)
+            elif stored.is_next and not stop.is_set():
+                self._tasks.switch(stored.name)
             if outcome.notes:
                 notes[stored.name] = " ".join(outcome.notes)
             if stop.is_set():
@@ -163,9 +165,9 @@ class Follower:
                 assert isinstance(exc, LockstepError)
                 problem = exc
             except StoreError:
-                if any(task.recipe_id == stored.recipe_id for task in self._tasks.stored()):
+                if any(recipe.recipe_id == stored.recipe_id for recipe in self._tasks.recipes()):
                     raise
-                # The task was removed meanwhile: there is nothing more to do for it.
+                # The task was removed meanwhile, or the edit given up: there is nothing more to do for it.
                 return Outcome(before.stats + worker.stats, None, before.notes)
         self._note_outage(stored, problem)
         return Outcome(before.stats + worker.stats, problem, before.notes)
@@ -208,7 +210,7 @@ class Follower:
             problem = run.pending() if run else None
         except (ProviderError, ConfigError) as exc:
             problem = exc
-        stored = next((each for each in self._tasks.stored() if each.recipe_id == job.recipe_id), None)
+        stored = next((each for each in self._tasks.recipes() if each.recipe_id == job.recipe_id), None)
         if stored and isinstance(problem, BatchPending | ProviderUnavailable | BudgetSpent):
             # What a provider has against batches need not stop `watch`, which sends none.
             self._note_outage(stored, problem)

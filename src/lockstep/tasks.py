@@ -14,7 +14,7 @@ from lockstep.models.base import Model
 from lockstep.models.remote.remote_model import RemoteModel
 from lockstep.recipe import Demand, Task, changed_settings, demand_of, recipe_identity
 from lockstep.searching.filters import compile_filter
-from lockstep.storage import collections, vectors
+from lockstep.storage import collections, failures, vectors
 from lockstep.storage import tasks as store
 from lockstep.storage.base import Dialect, Source
 from lockstep.storage.migrations import Schema
@@ -22,6 +22,7 @@ from lockstep.storage.sources import SourceReader
 from lockstep.storage.tasks import NewRecipe, StoredTask
 from lockstep.syncing.fields import Functions, check_fields, columns_of, extractor_of, json_columns_of
 from lockstep.syncing.job import Job
+from lockstep.syncing.worker import is_caught_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Tasks:
             return []
         with self._dialect.begin(write=False) as connection:
             return store.list_tasks(connection)
+
+    def recipes(self) -> list[StoredTask]:
+        """The recipes of all: each task's that serves, and after it the one that is being built beside it."""
+        return [recipe for stored in self.stored() for recipe in (stored, stored.next) if recipe]
 
     def find(self, name: str) -> StoredTask:
         """One of them.
@@ -96,8 +101,6 @@ class Tasks:
             UnknownName: there is no such task, or setting.
         """
         stored = self.find(name)
-        if "name" in settings:
-            raise ConfigError("A task's name cannot be changed.", "Remove the task, and add it under the other name.")
         before = self.task(stored)
         # What is being built already is where the next change begins.
         latest = stored.next or stored
@@ -132,6 +135,25 @@ class Tasks:
         """Go through all documents again beside what serves; texts that are in the cache cost nothing."""
         task = self.task(self.find(name))
         self.edit(Edit(task, (), "rebuild"))
+
+    def switch(self, name: str, *, despite_failures: bool = False) -> bool:
+        """Let what was built serve, in one transaction; False when it is not ready.
+
+        It is ready when it has caught up, and every document that failed in it fails in what serves as well.
+
+        Args:
+            name: of the task.
+            despite_failures: switch although documents failed that were all right.
+        """
+        with self._dialect.begin(write=True) as connection:
+            (stored,) = store.list_tasks(connection, name) or (None,)
+            if not stored or not stored.next or not is_caught_up(connection, stored.next.recipe_id):
+                return False
+            worse = failures.keys(connection, stored.next.recipe_id) - failures.keys(connection, stored.recipe_id)
+            if worse and not despite_failures:
+                return False
+            store.finish_edit(connection, self._dialect, stored)
+            return True
 
     def cancel_edit(self, name: str) -> bool:
         """Give up what is being built; False when nothing is."""

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from lockstep.app import exits
-from lockstep.app.commands import connections, data, looking, models, searching, syncing, tasks
+from lockstep.app.commands import applying, connections, data, looking, models, previewing, searching, syncing, tasks
 from lockstep.app.output import complain, note
 from lockstep.errors import LockstepError
 
@@ -63,6 +63,9 @@ ORDER: dict[str, tuple[str, typer.Typer | Callable[..., None]]] = {
     "demo": (BEGIN, data.demo),
     "import": (BEGIN, data.import_),
     "task": (BEGIN, tasks.app),
+    "apply": (BEGIN, applying.apply),
+    "preview": (BEGIN, previewing.preview),
+    "estimate": (BEGIN, previewing.estimate),
     "sync": (BEGIN, syncing.sync),
     "search": (BEGIN, searching.search),
     "status": (LOOK, looking.status),

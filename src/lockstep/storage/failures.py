@@ -55,3 +55,8 @@ def any_failed(connection: Connection, recipe_id: int) -> bool:
         connection.execute(sa.select(failures.c.key).where(failures.c.recipe_id == recipe_id).limit(1)).first()
         is not None
     )
+
+
+def keys(connection: Connection, recipe_id: int) -> set[Any]:
+    """The documents that failed."""
+    return set(connection.execute(sa.select(failures.c.key).where(failures.c.recipe_id == recipe_id)).scalars())

@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.storage.lookup import find_rows, in_pages, insert_rows
-from lockstep.storage.schema import embeddings_table, models, recipes, vectors_table
+from lockstep.storage.schema import models, recipes, vectors_table
 from lockstep.types import FORMS, Form, Vectors
 from lockstep.vectors.quantization import Encoded, can_requantise, codec
 
 DAY_S = 86400
-PRUNE_PAGE = 5000
 
 
 def hash_text(text: str, *, as_query: bool = False, context: bytes | None = None) -> bytes:
@@ -203,34 +202,13 @@ def renew(connection: Connection, space: Space, ids: Sequence[int], expires_on: 
         connection.execute(sa.update(table).where(table.c.id.in_(page)).values(expires_on=later, used_on=used_on))
 
 
-def expired(connection: Connection, space: Space, day: int) -> list[int]:
-    """A page of ids of vectors that were to live until before `day`."""
-    table = space.table
-    return list(connection.execute(sa.select(table.c.id).where(table.c.expires_on < day).limit(PRUNE_PAGE)).scalars())
-
-
 def recipes_of(connection: Connection, space: Space) -> Sequence[int]:
     """The recipes whose vectors rest there."""
     there = (recipes.c.model_id == space.model_id) & (recipes.c.form == space.form)
     return connection.execute(sa.select(recipes.c.id).where(there)).scalars().all()
 
 
-def prune(connection: Connection, space: Space, ids: Sequence[int], keep_until: int) -> int:
-    """Delete those of the expired vectors that no embedding refers to; the others live until `keep_until`."""
-    table = space.table
-    wanted = np.asarray(sorted(ids), dtype=np.int64)
-    used = np.zeros(len(wanted), dtype=bool)
-    for recipe_id in recipes_of(connection, space):
-        rows = connection.execute(sa.select(embeddings_table(recipe_id).c.vector_id)).scalars()
-        while page := rows.fetchmany(100_000):
-            used |= np.isin(wanted, np.asarray(page, dtype=np.int64))
-    extend(connection, space, wanted[used].tolist(), keep_until)
-    for page in in_pages(wanted[~used].tolist()):
-        connection.execute(sa.delete(table).where(table.c.id.in_(page)))
-    return int((~used).sum())
-
-
 def extend(connection: Connection, space: Space, ids: Sequence[int], expires_on: int) -> None:
-    """Let vectors live until `expires_on`."""
+    """Let vectors live until `expires_on`; that they do is no use of them."""
     for page in in_pages(ids):
         connection.execute(sa.update(space.table).where(space.table.c.id.in_(page)).values(expires_on=expires_on))

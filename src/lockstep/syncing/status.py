@@ -20,6 +20,20 @@ State = Literal["running", "idle", "paused", "waiting", "backing off"]
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """Of a recipe. `documents == embedded + pending + failed`."""
+
+    documents: int
+    """In the source, as far as the recipe looks at them."""
+    embedded: int
+    """Whose embeddings are those of their present text; a document without text counts here."""
+    pending: int
+    """New, changed, or not yet looked at."""
+    failed: int
+    """Tried and listed by `errors`."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskStatus:
     """A task at one moment. `documents == embedded + pending + failed`."""
 
@@ -36,7 +50,8 @@ class TaskStatus:
     failed: int
     """Tried and listed by `errors`."""
     deletions: int
-    """Documents that are gone and whose embeddings the next sync removes; never found by a search."""
+    """Documents that are gone, or that the task's filter no longer lets through; the next sync removes what is left of
+    them, and no search finds them."""
     embeddings: int
     """Vectors that belong to documents."""
     oldest_pending_s: float | None
@@ -52,9 +67,13 @@ class TaskStatus:
     tokens_today: int = 0
     batch: str | None = None
     """What it waits for at its provider; None when there is nothing."""
+    building: Counts | None = None
+    """What an edit builds beside what serves; None when there is nothing."""
 
 
-def task_status(connection: Connection, stored: StoredTask, reader: SourceReader, model: str) -> TaskStatus:
+def task_status(
+    connection: Connection, stored: StoredTask, reader: SourceReader, model: str, building: Counts | None
+) -> TaskStatus:
     """The status of one task.
 
     Args:
@@ -62,17 +81,12 @@ def task_status(connection: Connection, stored: StoredTask, reader: SourceReader
         stored: the task.
         reader: of its source.
         model: its model's URI.
+        building: how far the recipe is that an edit builds.
     """
     recipe_id, now = stored.recipe_id, time.time()
     queue = changes_table(recipe_id)
-    unread = unread_rows(connection, stored, reader)
-    queued = reader.table.join(queue, queue.c.key == reader.key)
-    failing = reader.table.join(failures, (failures.c.key == reader.key) & (failures.c.recipe_id == recipe_id))
-    is_queued = sa.exists(sa.select(1).select_from(queue).where(queue.c.key == reader.key))
-    documents = reader.count(connection)
-    waiting = count(connection, queued)
-    pending = count(connection, reader.table, unread) + count(connection, queued, ~unread)
-    failed = count(connection, failing, ~unread, ~is_queued)
+    counts = counts_of(connection, stored, reader)
+    waiting = count(connection, reader.table.join(queue, queue.c.key == reader.key), reader.there)
     cost, tokens = usage.spent(connection, stored.name)
     cost_today, tokens_today = usage.spent(connection, stored.name, today(now))
     oldest = connection.execute(sa.select(sa.func.min(queue.c.queued_at))).scalar()
@@ -82,10 +96,10 @@ def task_status(connection: Connection, stored: StoredTask, reader: SourceReader
         source=reader.source.name,
         model=model,
         state=state_of(connection, stored, now),
-        documents=documents,
-        embedded=documents - pending - failed,
-        pending=pending,
-        failed=failed,
+        documents=counts.documents,
+        embedded=counts.embedded,
+        pending=counts.pending,
+        failed=counts.failed,
         deletions=changes.count_changes(connection, recipe_id) - waiting,
         embeddings=embeddings.count(connection, recipe_id),
         oldest_pending_s=None if oldest is None else max(0.0, now - oldest),
@@ -95,7 +109,21 @@ def task_status(connection: Connection, stored: StoredTask, reader: SourceReader
         tokens=tokens,
         tokens_today=tokens_today,
         batch=describe_batches(waiting_batches, now) if waiting_batches else None,
+        building=building,
     )
+
+
+def counts_of(connection: Connection, stored: StoredTask, reader: SourceReader) -> Counts:
+    """How far a recipe is."""
+    queue = changes_table(stored.recipe_id)
+    unread = unread_rows(connection, stored, reader)
+    queued = reader.table.join(queue, queue.c.key == reader.key)
+    of_recipe = (failures.c.key == reader.key) & (failures.c.recipe_id == stored.recipe_id)
+    is_queued = sa.exists(sa.select(1).select_from(queue).where(queue.c.key == reader.key))
+    documents = reader.count(connection)
+    pending = count(connection, reader.table, unread) + count(connection, queued, reader.there, ~unread)
+    failed = count(connection, reader.table.join(failures, of_recipe), reader.there, ~unread, ~is_queued)
+    return Counts(documents, documents - pending - failed, pending, failed)
 
 
 def unread_rows(connection: Connection, stored: StoredTask, reader: SourceReader) -> sa.ColumnElement[bool]:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lockstep.app.commands import task_options as options
 from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, Yes, open_existing
 from lockstep.app.output import as_json, command, line, note, table
 
 if TYPE_CHECKING:
+    from lockstep.database import Database
     from lockstep.recipe import Task
 
-app = typer.Typer(help="Say what is embedded, and how: add, list, show, pause, resume, remove.", no_args_is_help=True)
+app = typer.Typer(
+    help="Say what is embedded, and how: add, list, show, edit, rebuild, pause, resume, remove.", no_args_is_help=True
+)
 
 
 @app.command("add")
@@ -24,20 +28,25 @@ def add(
     ] = None,
     *,
     source: Annotated[str, typer.Option("--source", "-s", help="A collection or table.")],
-    field: Annotated[
-        list[str], typer.Option("--field", "-f", help="What to embed: name, address.city, tags[]; repeatable.")
-    ],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="Of a chunk; the model's limit by default.")
-    ] = None,
-    overlap_tokens: Annotated[int, typer.Option("--overlap-tokens", help="That chunks share with the one before.")] = 0,
-    max_cost_per_day: Annotated[
-        float | None, typer.Option("--max-cost-per-day", help="US dollars; syncing pauses when they are spent.")
-    ] = None,
-    cache_days: Annotated[int, typer.Option("--cache-days", help="How long unused vectors are kept.")] = 90,
+    field: options.Fields = None,
+    file: options.Files = None,
+    template: options.Template = None,
+    script: options.Script = None,
+    function: options.Function = None,
+    vectors: options.VectorsField = None,
+    dimensions: options.Dimensions = None,
+    where: options.WhereOption = None,
+    method: options.Method = None,
+    max_tokens: options.MaxTokens = None,
+    overlap_tokens: options.OverlapTokens = None,
+    context_prefix: options.ContextPrefix = None,
+    headings: options.Headings = None,
+    field_chunking: options.FieldChunking = None,
+    model: options.ModelOption = None,
+    quantization: options.Quantization = None,
+    metric: options.MetricOption = None,
+    cache_days: options.CacheDays = None,
+    max_cost_per_day: options.MaxCostPerDay = None,
     json: Json = False,
 ) -> None:
     """Add a task; from then on its source is followed."""
@@ -47,21 +56,159 @@ def add(
     name = slug(source) if name is None else name
     if not name:
         raise ConfigError(f'No task name can be made from "{source}".', f"Give one: {add_task(database, 'my-task')}")
+    settings = options.settings_from(
+        field=field,
+        file=file,
+        template=template,
+        script=script,
+        function=function,
+        vectors=vectors,
+        dimensions=dimensions,
+        where=where,
+        chunking={
+            "method": method,
+            "max_tokens": max_tokens,
+            "overlap_tokens": overlap_tokens,
+            "context_prefix": context_prefix,
+            "headings": headings,
+        },
+        field_chunking=field_chunking,
+        model=model,
+        quantization=quantization,
+        metric=metric,
+        cache_days=cache_days,
+        max_cost_per_day=max_cost_per_day,
+    )
     with open_existing(database) as db:
-        task = db.add_task(
-            name,
-            source,
-            field,
-            **({"model": model} if model else {}),
-            chunking={"max_tokens": max_tokens, "overlap_tokens": overlap_tokens},
-            cache_days=cache_days,
-            max_cost_per_day=max_cost_per_day,
-        )
+        task = db.add_task(name, source, **settings)
     if json:
         as_json(asdict(task))
     else:
-        line(f"Task {task.name}: embeds {', '.join(task.fields)} of {task.source} with {task.model}.")
+        line(f"Task {task.name}: embeds {texts_of(task)} of {task.source} with {task.model}.")
         note(f"Next: {command('sync', database)}")
+
+
+@app.command("edit")
+def edit(
+    database: DatabasePath,
+    task: TaskName,
+    *,
+    source: Annotated[str | None, typer.Option("--source", "-s", help="A collection or table.")] = None,
+    field: options.Fields = None,
+    file: options.Files = None,
+    template: options.Template = None,
+    script: options.Script = None,
+    function: options.Function = None,
+    vectors: options.VectorsField = None,
+    dimensions: options.Dimensions = None,
+    where: options.WhereOption = None,
+    method: options.Method = None,
+    max_tokens: options.MaxTokens = None,
+    overlap_tokens: options.OverlapTokens = None,
+    context_prefix: options.ContextPrefix = None,
+    headings: options.Headings = None,
+    field_chunking: options.FieldChunking = None,
+    model: options.ModelOption = None,
+    quantization: options.Quantization = None,
+    metric: options.MetricOption = None,
+    cache_days: options.CacheDays = None,
+    max_cost_per_day: options.MaxCostPerDay = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give up the change that is being built.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it demands.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Change settings. What has to be built anew is built beside what serves; searches never wait.
+
+    An empty filter, --where '{}', lets all documents through again.
+    """
+    with open_existing(database) as db:
+        if cancel:
+            given_up = db.cancel_edit(task)
+            note(f"What was being built for {task} is given up." if given_up else f"Nothing is being built for {task}.")
+            return
+        settings = options.settings_from(
+            source=source,
+            field=field,
+            file=file,
+            template=template,
+            script=script,
+            function=function,
+            vectors=vectors,
+            dimensions=dimensions,
+            where=where,
+            chunking={
+                "method": method,
+                "max_tokens": max_tokens,
+                "overlap_tokens": overlap_tokens,
+                "context_prefix": context_prefix,
+                "headings": headings,
+            },
+            field_chunking=field_chunking,
+            model=model,
+            quantization=quantization,
+            metric=metric,
+            cache_days=cache_days,
+            max_cost_per_day=max_cost_per_day,
+        )
+        change(db, database, task, settings, dry_run=dry_run, yes=yes, json=json)
+
+
+def change(
+    db: Database, database: str, name: str, settings: dict[str, Any], *, dry_run: bool, yes: bool, json: bool
+) -> None:
+    """Say what a change demands, ask where it is much, and carry it out.
+
+    Raises:
+        ConfigError: nobody said yes.
+    """
+    from lockstep.app.commands.data import ask
+    from lockstep.app.commands.previewing import describe_estimate
+    from lockstep.errors import ConfigError
+
+    if "chunking" in settings:
+        settings["chunking"] = asdict(db.task(name).chunking) | settings["chunking"]
+    planned = db.plan_edit(name, **settings)
+    expected = db.estimate(name, **settings) if planned.demand != "nothing" else None
+    if json:
+        as_json(
+            {
+                "task": name,
+                "changed": planned.changed,
+                "demand": planned.demand,
+                "estimate": asdict(expected) if expected else None,
+            }
+        )
+    elif not planned.changed:
+        note(f"Task {name} has these settings already; nothing changes.")
+    else:
+        line(
+            f"Task {name}: {', '.join(planned.changed)} change{'s' if len(planned.changed) == 1 else ''}. {DEMANDS[planned.demand]}"
+        )
+        for text in describe_estimate(expected) if expected else ():
+            line(text)
+    if dry_run:
+        return
+    if expected and not (yes or ask("Go on?")):
+        raise ConfigError(f"Task {name} was not changed.", "Say --yes to change it without a question.")
+    db.edit_task(name, **settings)
+    if planned.demand != "nothing":
+        note(f"Next: {command('sync', database)}. To give it up: {command('task', 'edit', database, name, '--cancel')}")
+
+
+DEMANDS = {
+    "nothing": "That takes effect at once.",
+    "requantise": "Stored vectors are written anew in the other form, beside those that serve.",
+    "rebuild": "Its embeddings are built anew, beside those that serve.",
+}
+
+
+@app.command("rebuild")
+def rebuild(database: DatabasePath, task: TaskName) -> None:
+    """Go through all documents again, beside what serves; texts that are in the cache cost nothing."""
+    with open_existing(database) as db:
+        db.rebuild_task(task)
+    note(f"Task {task} is built anew by the next sync: {command('sync', database)}")
 
 
 @app.command("list")
@@ -78,9 +225,33 @@ def list_(database: DatabasePath, json: Json = False) -> None:
 
 
 @app.command("show")
-def show(database: DatabasePath, task: TaskName, json: Json = False) -> None:
+def show(
+    database: DatabasePath,
+    task: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="A task's name; with --toml, all when not given.")
+    ] = None,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="As a file for `apply`; without TASK, with the connections.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """One task's settings."""
+    from lockstep.app.commands.applying import print_toml
+    from lockstep.declared import Declared
+    from lockstep.errors import ConfigError, UnknownName
+
+    if toml and json:
+        raise ConfigError("--toml and --json are both given.", "Leave one.")
     with open_existing(database) as db:
+        if toml:
+            there = db.plan_apply({}).there
+            if task is not None and task not in there.tasks:
+                raise UnknownName("task", task, there.tasks)
+            print_toml(there if task is None else Declared(tasks={task: there.tasks[task]}))
+            return
+        if task is None:
+            names = ", ".join(each.name for each in db.tasks())
+            raise ConfigError("Say which task.", f"There are: {names}." if names else "There is none yet.")
         found = asdict(db.task(task))
     if json:
         as_json(found)
@@ -126,7 +297,17 @@ def add_task(database: str, *name: str) -> str:
 
 def row(task: Task) -> list[str]:
     """A task in the list."""
-    return [task.name, task.source, ", ".join(task.fields), task.model, "on" if task.enabled else "paused"]
+    return [task.name, task.source, texts_of(task), task.model, "on" if task.enabled else "paused"]
+
+
+def texts_of(task: Task) -> str:
+    """Where a task's texts come from, in words."""
+    if task.vectors:
+        return f"the vectors in {task.vectors}"
+    for way in ("template", "script", "function"):
+        if getattr(task, way):
+            return f"what its {way} makes"
+    return ", ".join((*task.fields, *task.files))
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -1,0 +1,151 @@
+"""The settings of a task as options of the command line, said once for `task add` and `task edit`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lockstep.errors import ConfigError
+from lockstep.types import CHUNKING_METHODS, FORMS, METRICS
+
+TEXTS, CUT, KEPT = "Which texts", "How they are cut", "How vectors are made and kept"
+
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--field", "-f", help="What to embed: name, address.city, tags[]; repeatable.", rich_help_panel=TEXTS),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--file", help="A field that names or holds a PDF, HTML, Markdown or text.", rich_help_panel=TEXTS),
+]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", help='One text per document: "{{ name }}: {{ text }}".', rich_help_panel=TEXTS),
+]
+Script = Annotated[
+    Path | None,
+    typer.Option("--script", help="A file of JavaScript that calls embeddings.generate.", rich_help_panel=TEXTS),
+]
+Function = Annotated[
+    str | None,
+    typer.Option("--function", help="A Python function, package.module:name.", rich_help_panel=TEXTS),
+]
+VectorsField = Annotated[
+    str | None, typer.Option("--vectors", help="A field that holds vectors already.", rich_help_panel=TEXTS)
+]
+Dimensions = Annotated[int | None, typer.Option("--dimensions", help="Of those vectors.", rich_help_panel=TEXTS, min=1)]
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", help="Only documents that this filter lets through, JSON.", rich_help_panel=TEXTS),
+]
+Method = Annotated[str | None, typer.Option("--chunking", help=", ".join(CHUNKING_METHODS) + ".", rich_help_panel=CUT)]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", help="Of a chunk; the model's limit by default.", rich_help_panel=CUT)
+]
+OverlapTokens = Annotated[
+    int | None,
+    typer.Option("--overlap-tokens", help="That chunks share with the one before.", rich_help_panel=CUT),
+]
+ContextPrefix = Annotated[
+    str | None,
+    typer.Option("--context-prefix", help='Before each chunk, for the model: "{{ title }}".', rich_help_panel=CUT),
+]
+Headings = Annotated[
+    bool | None,
+    typer.Option("--headings/--no-headings", help="Give Markdown chunks their headings.", rich_help_panel=CUT),
+]
+FieldChunking = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field-chunking", metavar="FIELD=JSON", help='text={"method": "markdown"}; repeatable.', rich_help_panel=CUT
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.", rich_help_panel=KEPT),
+]
+Quantization = Annotated[str | None, typer.Option("--quantization", help=", ".join(FORMS) + ".", rich_help_panel=KEPT)]
+MetricOption = Annotated[str | None, typer.Option("--metric", help=", ".join(METRICS) + ".", rich_help_panel=KEPT)]
+CacheDays = Annotated[
+    int | None, typer.Option("--cache-days", help="How long unused vectors are kept; 90.", rich_help_panel=KEPT)
+]
+MaxCostPerDay = Annotated[
+    float | None,
+    typer.Option("--max-cost-per-day", help="US dollars; syncing pauses when they are spent.", rich_help_panel=KEPT),
+]
+
+
+def settings_from(
+    *,
+    field: list[str] | None,
+    file: list[str] | None,
+    script: Path | None,
+    where: str | None,
+    field_chunking: list[str] | None,
+    chunking: Mapping[str, Any],
+    **others: Any,
+) -> dict[str, Any]:
+    """The settings that were given, as `Database.add_task` and `edit_task` take them.
+
+    Raises:
+        ConfigError: a filter or chunking is no JSON, or the script cannot be read.
+    """
+    settings = {name: value for name, value in others.items() if value is not None}
+    if field:
+        settings["fields"] = tuple(field)
+    if file:
+        settings["files"] = tuple(file)
+    if script is not None:
+        settings["script"] = read_script(script)
+    if where is not None:
+        settings["where"] = from_json("--where", where) or None
+    if given := {name: value for name, value in chunking.items() if value is not None}:
+        settings["chunking"] = given
+    if field_chunking:
+        settings["field_chunking"] = dict(map(chunking_of_field, field_chunking))
+    return settings
+
+
+def read_script(path: Path) -> str:
+    """The text of a script.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"The script {path} cannot be read: {exc}.", "Give the path of a file with JavaScript."
+        ) from exc
+
+
+def chunking_of_field(given: str) -> tuple[str, Any]:
+    """`FIELD=JSON` in its two parts.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    path, equals, how = given.partition("=")
+    if not equals:
+        raise ConfigError(f'--field-chunking "{given}" has no "=".', 'Write text={"method": "markdown"}.')
+    return path, from_json(f"--field-chunking {path}", how)
+
+
+def from_json(option: str, text: str) -> Any:
+    """What an option says in JSON.
+
+    Raises:
+        ConfigError: it is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise ConfigError(f"{option} is not JSON: {exc}.", 'For example {"price": {"$lt": 90}}.') from exc
+    if not isinstance(value, dict):
+        raise ConfigError(f"{option} is JSON, and no object: {text}.", 'For example {"price": {"$lt": 90}}.')
+    return value
