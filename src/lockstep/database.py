@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from lockstep.cache import Cache
 from lockstep.collection import Collection
 from lockstep.declared import read as read_declared
 from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError
+from lockstep.exporting import write_export
 from lockstep.extracting.values import clean
 from lockstep.follower import Follower, Limits
 from lockstep.models import Registered
@@ -575,6 +577,43 @@ class Database:
             task = self._tasks.task(latest)
         wanted = Task.from_json(task.to_json(), **with_companions(settings)) if settings else task
         return self._tasks.trial(wanted)
+
+    def export(
+        self,
+        task: str,
+        path: str | Path,
+        format: str | None = None,  # noqa: A002 - the option's name
+        *,
+        vector_format: str | None = None,
+        with_documents: bool = False,
+    ) -> int:
+        """Write a task's embeddings to a file, which is there whole or not at all.
+
+        Args:
+            task: whose.
+            path: of the file; "-" writes JSON Lines to standard output.
+            format: jsonl, parquet, bson or npy; told by the file's name when not given.
+            vector_format: how the file holds vectors; docs/formats.md says which format can hold them how.
+            with_documents: write each embedding's document along.
+
+        Returns:
+            How many embeddings were written.
+
+        Raises:
+            UnknownName: there is no such task, format or vector format.
+            ConfigError: the file cannot be written.
+            MissingExtra: the format needs a package that is not installed.
+        """
+        stored = self._tasks.find(task)
+        find = partial(self._document, stored) if with_documents else None
+        return write_export(self.embeddings(task), path, format, documents=find, vector_format=vector_format)
+
+    def _document(self, stored: StoredTask, document_id: DocumentId) -> Mapping[str, Any] | None:
+        with self._dialect.begin(write=False) as connection:
+            reader = self._tasks.reader(connection, stored, whole=True)
+            key = reader.key_of(connection, document_id)
+            row = reader.by_keys(connection, [key]).get(key)
+            return None if row is None else reader.data(row)
 
     def _recipes(self, task: str | None) -> list[StoredTask]:
         """The recipes of one task, or of all: what serves, and what is being built beside it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lockstep.errors import ConfigError, SourceUnavailable, UnknownName
-from lockstep.importing import csv_file, folder, json_file, jsonl, parquet
+from lockstep.importing import bson_file, csv_file, extended_json, folder, json_file, jsonl, parquet
 from lockstep.importing.base import Imported, Reader, unreadable
 
 __all__ = ["FORMATS", "Format", "Imported", "read_documents"]
@@ -26,6 +26,9 @@ FORMATS = {
     "json": Format(json_file.read, (".json",)),
     "csv": Format(csv_file.read, (".csv", ".tsv")),
     "parquet": Format(parquet.read, (".parquet",)),
+    "bson": Format(bson_file.read, (".bson", ".bson.gz")),
+    # Its files are named .json like others: it is read where it is asked for, and never guessed.
+    "extended-json": Format(extended_json.read, ()),
     "text": Format(folder.read, folder.SUFFIXES),
 }
 """Name, as `--format` takes it -> format. A folder is read as text."""
@@ -66,8 +69,9 @@ def read_documents(
 def _format_of(path: Path) -> str:
     if path.is_dir():
         return "text"
+    endings = path.suffix.lower(), "".join(path.suffixes[-2:]).lower()  # .bson.gz has two
     for name, known in FORMATS.items():
-        if path.suffix.lower() in known.suffixes:
+        if any(ending in known.suffixes for ending in endings):
             return name
     suffixes = ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
     raise ConfigError(

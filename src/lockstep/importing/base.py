@@ -53,7 +53,10 @@ def _id(value: object, field: str, origin: str) -> str:
         return str(value)
     if not isinstance(value, str):
         kind = "null" if value is None else type(value).__name__
-        raise ImportInvalid(f'{origin}: the id in "{field}" is {kind}.', "An id is a text or a whole number.")
+        hint = "An id is a text or a whole number."
+        if isinstance(value, dict) and "$oid" in value:
+            hint = "These are documents of MongoDB: say --format extended-json."
+        raise ImportInvalid(f'{origin}: the id in "{field}" is {kind}.', hint)
     if not value.strip():
         raise ImportInvalid(f'{origin}: the id in "{field}" is empty.', "Every document needs an id of its own.")
     if "\x00" in value or (not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)):

@@ -1,4 +1,4 @@
-"""`demo` and `import`: getting data in."""
+"""`demo`, `import` and `export`: getting data in, and vectors out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lockstep.app import exits
-from lockstep.app.commands.arguments import DatabasePath, Json, Yes
+from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, Yes, open_existing
 from lockstep.app.output import as_json, command, count, line, note
 
 
@@ -28,7 +28,7 @@ def demo(
 def import_(
     database: DatabasePath,
     collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection; made when it is new.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSONL, JSON, CSV, Parquet, text or folders.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSONL, JSON, CSV, Parquet, BSON, text or folders.")],
     id_field: Annotated[str | None, typer.Option("--id", metavar="FIELD", help="The field with the id.")] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="When the name does not tell.")] = None,
     delete_missing: Annotated[
@@ -60,6 +60,24 @@ def import_(
     elif total:
         add = command("task", "add", database, "--source", collection, "--field", "FIELD")
         note(f"{count(total, 'document')}. Say which field to embed: {add}")
+
+
+def export(
+    database: DatabasePath,
+    task: TaskName,
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to; standard output when not given.")] = "-",
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="jsonl, parquet, bson or npy; when the name does not tell.")
+    ] = None,
+    vector_format: Annotated[
+        str | None, typer.Option("--vectors", help="How the file holds vectors: list, base64, int8, packed-bit, ...")
+    ] = None,
+    documents: Annotated[bool, typer.Option("--documents", help="Write each document along.")] = False,
+) -> None:
+    """Write a task's embeddings to a file that MongoDB, RavenDB or numpy can read."""
+    with open_existing(database) as db:
+        number = db.export(task, file, file_format, vector_format=vector_format, with_documents=documents)
+    note(f"{count(number, 'embedding')} written{'' if file == '-' else f' to {file}'}.")
 
 
 def confirm_emptying(collection: str, gone: int) -> bool:
