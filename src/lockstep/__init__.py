@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lockstep.models.base import Model, Provider
     from lockstep.models.remote.connection import Connection
     from lockstep.recipe import Task
+    from lockstep.syncing.fields import Functions
     from lockstep.types import Chunk, Chunking, DocumentError, Embedding, Hit, ModelInfo
 
 __version__ = "0.1.0"
@@ -63,12 +64,16 @@ _HOMES = {
 
 
 def open(  # noqa: A001 - the name users expect
-    location: str | Path, *, create: bool = True, models: Mapping[str, Registered] | None = None
+    location: str | Path,
+    *,
+    create: bool = True,
+    models: Mapping[str, Registered] | None = None,
+    functions: Functions | None = None,
 ) -> Database:
     """Open a database, and make it when it is not there; see `lockstep.Database`."""
     from lockstep.database import Database
 
-    return Database(location, create=create, models=models)
+    return Database(location, create=create, models=models, functions=functions)
 
 
 def model(uri: str | None = None, *, connection: Connection | None = None, **options: str | int | bool) -> Model:

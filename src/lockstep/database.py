@@ -29,9 +29,11 @@ from lockstep.recipe import Task, default_model
 from lockstep.searcher import Searcher
 from lockstep.searching.filters import Where
 from lockstep.storage import collections, embeddings, failures, vectors
+from lockstep.storage import history as hours
 from lockstep.storage import usage as ledger
 from lockstep.storage.base import Dialect
 from lockstep.storage.changes import enqueue
+from lockstep.storage.history import HistoryRow
 from lockstep.storage.migrations import Schema
 from lockstep.storage.sqlite import SQLite
 from lockstep.storage.tasks import StoredTask
@@ -39,7 +41,7 @@ from lockstep.storage.usage import UsageRow
 from lockstep.syncing.cached import embed_cached
 from lockstep.syncing.check import Problem, check_task
 from lockstep.syncing.estimate import Estimate, estimate_job
-from lockstep.syncing.fields import Functions
+from lockstep.syncing.fields import Extractors, Functions
 from lockstep.syncing.job import Job
 from lockstep.syncing.preview import Preview, preview_job
 from lockstep.syncing.stats import Progress, SyncReport
@@ -89,7 +91,8 @@ class Database:
             self._dialect.engine.dispose()
             raise
         self._accounts = Accounts(self._dialect, self._schema, models or {})
-        self._tasks = Tasks(self._dialect, self._schema, self._accounts, functions or {})
+        self._extractors = Extractors(self._dialect.folder, functions or {})
+        self._tasks = Tasks(self._dialect, self._schema, self._accounts, self._extractors)
         self._searcher = Searcher(self._dialect, self._tasks)
         self._follower = Follower(self._dialect, self._tasks)
         self._applying = Applying(self._dialect, self._tasks, self._accounts)
@@ -103,8 +106,9 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and end what runs for tasks."""
         self._accounts.close()
+        self._extractors.close()
         self._dialect.engine.dispose()
 
     @property
@@ -515,6 +519,13 @@ class Database:
             building = stored.next and counts_of(connection, stored.next, self._tasks.reader(connection, stored.next))
             reader = self._tasks.reader(connection, stored)
             return task_status(connection, stored, reader, self._tasks.task(stored).model, building)
+
+    def history(self, task: str | None = None) -> list[HistoryRow]:
+        """What syncs did for one task or all, hour by hour (UTC) for the last 30 days; the newest first."""
+        if not self._schema.is_there():
+            return []
+        with self._dialect.begin(write=False) as connection:
+            return hours.listed(connection, task)
 
     def errors(self, task: str | None = None) -> list[DocumentError]:
         """The documents that could not be embedded, oldest failure first; those of what an edit builds come after."""

@@ -287,7 +287,9 @@ DEMANDS: dict[str, Demand] = {
 
 def changed_settings(before: Task, after: Task) -> tuple[str, ...]:
     """The settings in which two tasks differ."""
-    return tuple(name for name in DEMANDS if getattr(before, name) != getattr(after, name))
+    # As they are stored: True and 1 are equal, and not to a filter.
+    one, other = json.loads(before.to_json()), json.loads(after.to_json())
+    return tuple(name for name in DEMANDS if json.dumps(one[name]) != json.dumps(other[name]))
 
 
 def demand_of(before: Task, after: Task, *, same_model: bool) -> Demand:

@@ -20,7 +20,7 @@ from lockstep.storage.base import Dialect, Source
 from lockstep.storage.migrations import Schema
 from lockstep.storage.sources import SourceReader
 from lockstep.storage.tasks import NewRecipe, StoredTask
-from lockstep.syncing.fields import Functions, check_fields, columns_of, extractor_of, json_columns_of
+from lockstep.syncing.fields import Extractors, check_fields, columns_of, json_columns_of
 from lockstep.syncing.job import Job
 from lockstep.syncing.worker import is_caught_up
 
@@ -39,11 +39,11 @@ class Edit:
 class Tasks:
     """The tasks of a database. Safe between threads."""
 
-    def __init__(self, dialect: Dialect, schema: Schema, accounts: Accounts, functions: Functions) -> None:
+    def __init__(self, dialect: Dialect, schema: Schema, accounts: Accounts, extractors: Extractors) -> None:
         self._dialect = dialect
         self._schema = schema
         self._accounts = accounts
-        self._functions = functions
+        self._extractors = extractors
 
     # --- what there is ---------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Tasks:
         before = self.task(stored)
         # What is being built already is where the next change begins.
         latest = stored.next or stored
-        wanted = Task.from_json(latest.settings, enabled=stored.enabled, **with_companions(settings))
+        wanted = Task.from_json(latest.settings, **({"enabled": stored.enabled} | with_companions(settings)))
         model = self._accounts.model(wanted.model)
         with self._dialect.begin(write=False) as connection:
             self._checked(connection, wanted)
@@ -194,7 +194,7 @@ class Tasks:
     def _job(self, task: Task, model: Model, stored: StoredTask) -> Job:
         with self._dialect.begin(write=False) as connection:
             source = self.describe(connection, task.source)
-        extractor = extractor_of(task, source, model, self._dialect.folder, self._functions)
+        extractor = self._extractors.of(task, source, model)
         columns = columns_of(source, task, extractor.reads)
         return Job(
             task=task,
@@ -215,7 +215,7 @@ class Tasks:
         source = self.describe(connection, task.source)
         if whole:
             return SourceReader(self._dialect, source, where=condition(task, source))
-        reads = extractor_of(task, source, None, self._dialect.folder, self._functions).reads
+        reads = self._extractors.of(task, source, None).reads
         return self._reader(source, task, reads, columns_of(source, task, reads))
 
     def _reader(
@@ -259,7 +259,7 @@ class Tasks:
             ConfigError: a setting does not fit the source.
         """
         source = self.describe(connection, task.source)
-        extractor = extractor_of(task, source, None, self._dialect.folder, self._functions)
+        extractor = self._extractors.of(task, source, None)
         columns = columns_of(source, task, extractor.reads)
         condition(task, source)
         check_fields(connection, self._dialect, source, task)

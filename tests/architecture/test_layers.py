@@ -19,10 +19,10 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"__main__"},
     {"app"},
-    {"database", "collection", "evaluate"},
-    {"follower", "searcher"},
+    {"database", "collection", "cache", "evaluate"},
+    {"follower", "searcher", "applying"},
     {"tasks"},
-    {"accounts"},
+    {"accounts", "declared"},
     {"syncing", "searching"},
     {"recipe"},
     {"storage", "models", "chunking", "extracting", "importing", "exporting", "testing"},
@@ -34,6 +34,7 @@ FLOORS = [
 NEIGHBOURS = {
     ("testing", "models"),  # a fake is a provider
     ("database", "collection"),  # the root hands collections out
+    ("database", "cache"),  # and the cache
     ("models", "testing"),  # by name, in the table of providers
 }
 # Third-party packages, and the only places that import them.
@@ -49,7 +50,11 @@ HOMES = {
     "PIL": ["models/images.py"],
     "faiss": ["searching/scan.py"],
     "pyarrow": ["importing/parquet.py", "exporting/parquet.py"],
+    "jinja2": ["extracting/sandbox.py"],
+    "quickjs": ["extracting/apart/script_engine.py"],
+    "pypdf": ["extracting/apart/pdf_reader.py"],
     "bson": ["importing/bson_file.py", "exporting/bson_file.py"],
+    "tomli_w": ["declared.py"],
     "typer": ["app/"],
     "click": ["app/"],
     "rich": ["app/"],

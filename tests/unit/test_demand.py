@@ -9,7 +9,7 @@ import pytest
 
 from lockstep.recipe import DEMANDS, Demand, Task, changed_settings, demand_of, recipe_identity
 
-BASE: dict[str, Any] = {"source": "products", "fields": ["text"], "model": "fake:hash"}
+BASE: dict[str, Any] = {"source": "products", "fields": ["text"], "model": "fake:hash", "where": {"n": 1}}
 # Another value for each setting, with what else must change for it to be allowed.
 OTHER: dict[str, dict[str, Any]] = {
     "source": {"source": "articles"},
@@ -71,6 +71,8 @@ def test_a_change_demands_what_the_table_says_in_both_directions(setting: str) -
         # Another model by the same name: its files were changed.
         ({}, False, "rebuild"),
         ({"quantization": "binary"}, False, "rebuild"),
+        # Equal in Python, and not in a filter.
+        ({"where": {"n": True}}, True, "rebuild"),
     ],
 )
 def test_several_changes_demand_the_most_of_them(settings: dict[str, Any], same_model: bool, demand: Demand) -> None:

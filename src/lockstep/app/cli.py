@@ -14,7 +14,18 @@ import typer
 from typer.core import TyperGroup
 
 from lockstep.app import exits
-from lockstep.app.commands import applying, connections, data, looking, models, previewing, searching, syncing, tasks
+from lockstep.app.commands import (
+    applying,
+    cache,
+    connections,
+    data,
+    looking,
+    models,
+    previewing,
+    searching,
+    syncing,
+    tasks,
+)
 from lockstep.app.output import complain, note
 from lockstep.errors import LockstepError
 
@@ -68,10 +79,12 @@ ORDER: dict[str, tuple[str, typer.Typer | Callable[..., None]]] = {
     "estimate": (BEGIN, previewing.estimate),
     "sync": (BEGIN, syncing.sync),
     "search": (BEGIN, searching.search),
+    "export": (BEGIN, data.export),
     "status": (LOOK, looking.status),
     "errors": (LOOK, looking.errors),
     "retry": (LOOK, looking.retry),
     "check": (LOOK, looking.check),
+    "cache": (LOOK, cache.app),
     "connection": (MODELS, connections.app),
     "embed": (MODELS, models.embed),
     "models": (MODELS, models.app),

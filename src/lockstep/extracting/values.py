@@ -68,10 +68,10 @@ def _written(value: object) -> str:
         case bytes() | bytearray() | memoryview():
             return bytes(value).decode("utf-8", "replace")
         case Mapping() | list() | tuple():
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_json_value)
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=json_value)
     return str(value)
 
 
-def _json_value(value: object) -> object:
+def json_value(value: object) -> object:
     """What stands in JSON for a value that JSON does not know."""
     return dict(value) if isinstance(value, Mapping) else _written(value)

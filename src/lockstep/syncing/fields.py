@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path as Folder
@@ -10,8 +11,22 @@ from typing import Any
 from sqlalchemy import Connection
 
 from lockstep.errors import DocumentUnreadable, UnknownName
-from lockstep.extracting import Extractor, Path, compile_path, extract
-from lockstep.extracting.fields import FieldsExtractor
+from lockstep.extracting import (
+    Extractor,
+    FieldsExtractor,
+    FilesExtractor,
+    FunctionExtractor,
+    Path,
+    Prefixes,
+    ScriptExtractor,
+    SeveralExtractor,
+    TemplateExtractor,
+    compile_path,
+    compile_script,
+    extract,
+    load_function,
+)
+from lockstep.extracting.prefixed import PrefixedExtractor
 from lockstep.extracting.premade import PremadeExtractor
 from lockstep.models.base import Model
 from lockstep.models.images import find_image
@@ -26,26 +41,69 @@ Functions = Mapping[str, Callable[[dict[str, Any]], Any]]
 """Python functions that make texts of documents, by the names that tasks call them."""
 
 
-def extractor_of(task: Task, source: Source, model: Model | None, folder: Folder, functions: Functions) -> Extractor:
-    """How a task's documents become texts.
+class Extractors:
+    """Makes and keeps what turns the documents of tasks into texts: scripts run in processes that are worth keeping."""
 
-    Args:
-        task: the settings.
-        source: what it embeds.
-        model: whether images are wanted follows from it; None where nothing will be extracted.
-        folder: where relative paths of files begin.
-        functions: that the caller of `lockstep.open` gave.
+    def __init__(self, folder: Folder, functions: Functions) -> None:
+        """Prepare.
 
-    Raises:
-        ConfigError: a template or script is wrong, or a function is not there.
-    """
-    if task.vectors is not None:
-        dimensions = model.info.dimensions if model else task.dimensions
-        return PremadeExtractor(path_in(source, task.vectors), dimensions)
-    takes_images = model is not None and "image" in model.info.modalities
-    images = partial(find_image, folder=folder) if takes_images else None
-    fields = FieldsExtractor([path_in(source, path) for path in task.fields], images)
-    return fields
+        Args:
+            folder: where the relative paths of files begin.
+            functions: that the caller of `lockstep.open` gave.
+        """
+        self._folder = folder
+        self._functions = functions
+        self._scripts: dict[str, ScriptExtractor] = {}
+        self._lock = threading.Lock()
+
+    def of(self, task: Task, source: Source, model: Model | None) -> Extractor:
+        """How a task's documents become texts.
+
+        Args:
+            task: the settings.
+            source: what it embeds.
+            model: whether images are wanted follows from it; None where nothing will be extracted.
+
+        Raises:
+            ConfigError: a template or script is wrong, or a function is not there.
+            MissingExtra: a script or file needs a package that is not installed.
+        """
+        extractor = self._without_prefixes(task, source, model)
+        chunkings = [task.chunking, *task.field_chunking.values()]
+        if not any(chunking.context_prefix for chunking in chunkings):
+            return extractor
+        return PrefixedExtractor(extractor, Prefixes(task.chunking_at, chunkings))
+
+    def close(self) -> None:
+        """End the processes of scripts."""
+        with self._lock:
+            for script in self._scripts.values():
+                script.close()
+            self._scripts.clear()
+
+    def _without_prefixes(self, task: Task, source: Source, model: Model | None) -> Extractor:
+        if task.template is not None:
+            return TemplateExtractor(task.template)
+        if task.script is not None:
+            return self._script(task.script)
+        if task.function is not None:
+            return FunctionExtractor(self._functions.get(task.function) or load_function(task.function), task.function)
+        if task.vectors is not None:
+            dimensions = model.info.dimensions if model else task.dimensions
+            return PremadeExtractor(path_in(source, task.vectors), dimensions)
+        takes_images = model is not None and "image" in model.info.modalities
+        images = partial(find_image, folder=self._folder) if takes_images else None
+        fields = FieldsExtractor([path_in(source, path) for path in task.fields], images)
+        if not task.files:
+            return fields
+        files = [path_in(source, path) for path in task.files]
+        return SeveralExtractor([fields, FilesExtractor(files, self._folder, task.field_chunking)])
+
+    def _script(self, source: str) -> ScriptExtractor:
+        with self._lock:
+            if source not in self._scripts:
+                self._scripts[source] = compile_script(source)
+            return self._scripts[source]
 
 
 def path_in(source: Source, text: str) -> Path:
@@ -70,7 +128,8 @@ def columns_of(source: Source, task: Task, reads: frozenset[str] | None) -> tupl
         return (DATA,)
     if reads is None:
         return source.columns
-    for column in sorted(reads - {*source.columns}):
+    # What a script looks for may be missing: it is a name in JavaScript, not always of a field.
+    for column in sorted(reads - {*source.columns}) if task.script is None else ():
         raise UnknownName(f'column in table "{source.name}" named', column, source.columns)
     looked_at = reads | filter_columns(task.where or {}, source)
     # In the order of the fields, which the triggers of older tasks have.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def chunk_documents(job: Job, rows: Mapping[Any, tuple[Any, ...] | None]) -> Chu
         except DocumentUnreadable as exc:
             errors[key] = str(exc)
             continue
-        texts += found
+        texts += with_chunking(found, job.task) if job.task.field_chunking else found
         owners += [key] * len(found)
     for key, some in zip(
         owners, chunk_texts(texts, job.task.chunking, job.max_tokens, job.model.tokenizer), strict=True
@@ -93,3 +93,8 @@ def chunk_documents(job: Job, rows: Mapping[Any, tuple[Any, ...] | None]) -> Chu
     for key in errors:
         del chunks[key]
     return Chunked(chunks, errors)
+
+
+def with_chunking(texts: Sequence[Text], task: Task) -> list[Text]:
+    """Texts that say how they are cut, each as its field does."""
+    return [text if text.chunking else text._replace(chunking=task.chunking_at(text.path)) for text in texts]

@@ -12,7 +12,20 @@ import typer
 
 from lockstep.app import exits
 from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, open_existing
-from lockstep.app.output import as_json, command, count, duration, line, money, note, shown_id, size, snippet, table
+from lockstep.app.output import (
+    as_json,
+    cells_wide,
+    command,
+    count,
+    duration,
+    line,
+    money,
+    note,
+    shown_id,
+    size,
+    snippet,
+    table,
+)
 
 if TYPE_CHECKING:
     from lockstep.syncing.estimate import Estimate
@@ -141,13 +154,18 @@ def tokens_of(chunk: ChunkPreview, *, exact: bool) -> str:
 def folded(text: str, *, full: bool) -> Iterator[str]:
     """A text in lines that fit the terminal, its own line breaks kept; the middle of a long one is left out."""
     width = min(max(shutil.get_terminal_size().columns, WIDTH_MIN), WIDTH_MAX) - len(INDENT)
-    lines = [part for each in text.splitlines() for part in textwrap.wrap(each, width, break_on_hyphens=False)]
+    lines = [part for each in text.splitlines() if each.strip() for part in wrapped(each, width)]
     if full or len(lines) <= LINES_SHOWN:
         yield from lines
         return
     yield from lines[: LINES_SHOWN - 2]
     yield f"… {count(len(lines) - LINES_SHOWN + 1, 'line')} more …"
     yield lines[-1]
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A line of text in pieces of so many columns of a terminal, or about so many where characters take two."""
+    return textwrap.wrap(text, width * len(text) // cells_wide(text), break_on_hyphens=False)
 
 
 def show_similarities(found: Preview) -> None:
@@ -298,7 +316,8 @@ def cost_of(found: Estimate) -> str:
 def time_of(found: Estimate) -> str:
     """Time."""
     if found.seconds is None:
-        return "Time: not known; the connection has no limits set, and the model is not on this machine."
+        why = "images are not measured" if found.images_to_embed else "the connection has no limits set to go by"
+        return f"Time: not known; {why}."
     if found.seconds_from == "limits":
         return (
             f"Time: at least {duration(found.seconds)}, by the requests and tokens a minute that the connection allows."
