@@ -9,6 +9,7 @@ import json
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path as Folder
 from typing import Any, NamedTuple
@@ -88,13 +89,21 @@ class FilesExtractor:
     Args:
         paths: of the fields, whose values are files' paths, their bytes, or data URIs; lists of these, too.
         folder: the database's; relative paths are below it.
-        chunking: of some of the fields, by their paths, instead of the one for the file's kind.
+        chunking: of some of the fields, by their paths.
+        default: of the others; where its method is "text", the file's kind says a better one.
     """
 
-    def __init__(self, paths: Sequence[Path], folder: Folder, chunking: Mapping[str, Chunking]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        folder: Folder,
+        chunking: Mapping[str, Chunking],
+        default: Chunking | None = None,
+    ) -> None:
         self._paths = tuple(paths)
         self._folder = folder
         self._chunking = dict(chunking)
+        self._default = default or Chunking()
         self.reads: frozenset[str] | None = frozenset(path.keys[0] for path in paths)
 
     def extract(self, data: Mapping[str, Any], document_id: Any) -> list[Text]:
@@ -107,7 +116,12 @@ class FilesExtractor:
     def _read(self, chunking: Chunking | None, value: object) -> Text:
         """As `ImageReader`: the path is filled in later."""
         text, method = read_file(value, self._folder)
-        return Text("", text, chunking=chunking or _chunking(method))
+        return Text("", text, chunking=chunking or self._of_kind(method))
+
+    def _of_kind(self, method: ChunkingMethod) -> Chunking | None:
+        """None where it is cut as the task says."""
+        is_better = self._default.method == "text" != method
+        return replace(self._default, method=method) if is_better else None
 
 
 def read_file(value: object, folder: Folder) -> FileText:
@@ -166,12 +180,6 @@ def _pdf_reader() -> Pool:
     settings = {"pages_max": PDF_PAGES_MAX, "characters_max": PDF_CHARACTERS_MAX}
     limits = Limits(seconds=PDF_SECONDS, address_space=PDF_ADDRESS_SPACE)
     return Pool("pdf_reader.py", "pypdf", "Reading PDF", "files", limits, settings)
-
-
-@cache
-def _chunking(method: ChunkingMethod) -> Chunking | None:
-    """How such a text is cut; None for a plain one, which is cut as the task says."""
-    return None if method == "text" else Chunking(method=method)
 
 
 def _path(value: str, folder: Folder) -> Folder:

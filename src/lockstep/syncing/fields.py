@@ -97,7 +97,7 @@ class Extractors:
         if not task.files:
             return fields
         files = [path_in(source, path) for path in task.files]
-        return SeveralExtractor([fields, FilesExtractor(files, self._folder, task.field_chunking)])
+        return SeveralExtractor([fields, FilesExtractor(files, self._folder, task.field_chunking, task.chunking)])
 
     def _script(self, source: str) -> ScriptExtractor:
         with self._lock:

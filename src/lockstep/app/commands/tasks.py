@@ -114,6 +114,9 @@ def edit(
     cache_days: options.CacheDays = None,
     max_cost_per_day: options.MaxCostPerDay = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give up the change that is being built.")] = False,
+    switch: Annotated[
+        bool, typer.Option("--switch", help="Let what was built serve though documents failed in it.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it demands.")] = False,
     yes: Yes = False,
     json: Json = False,
@@ -126,6 +129,10 @@ def edit(
         if cancel:
             given_up = db.cancel_edit(task)
             note(f"What was being built for {task} is given up." if given_up else f"Nothing is being built for {task}.")
+            return
+        if switch:
+            done = db.finish_edit(task)
+            note(f"Task {task} is served by what was built." if done else f"Nothing is ready for {task}; sync first.")
             return
         settings = options.settings_from(
             source=source,
