@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from lockstep.models.base import Model, Provider
     from lockstep.models.remote.connection import Connection
     from lockstep.recipe import Task
+    from lockstep.syncing.estimate import Estimate
     from lockstep.syncing.fields import Functions
+    from lockstep.syncing.preview import Preview
     from lockstep.types import Chunk, Chunking, DocumentError, Embedding, Hit, ModelInfo
 
 __version__ = "0.1.0"
@@ -37,9 +39,11 @@ __all__ = [
     "Database",
     "DocumentError",
     "Embedding",
+    "Estimate",
     "Hit",
     "Model",
     "ModelInfo",
+    "Preview",
     "Provider",
     "Task",
     "__version__",
@@ -55,9 +59,11 @@ _HOMES = {
     "Database": "lockstep.database",
     "DocumentError": "lockstep.types",
     "Embedding": "lockstep.types",
+    "Estimate": "lockstep.syncing.estimate",
     "Hit": "lockstep.types",
     "Model": "lockstep.models.base",
     "ModelInfo": "lockstep.types",
+    "Preview": "lockstep.syncing.preview",
     "Provider": "lockstep.models.base",
     "Task": "lockstep.recipe",
 }

@@ -516,7 +516,9 @@ class Database:
         """How a task stands; the counts add up."""
         stored = self._tasks.find(task)
         with self._dialect.begin(write=False) as connection:
-            building = stored.next and counts_of(connection, stored.next, self._tasks.reader(connection, stored.next))
+            building = None
+            if stored.next:
+                building = counts_of(connection, stored.next, self._tasks.reader(connection, stored.next))
             reader = self._tasks.reader(connection, stored)
             return task_status(connection, stored, reader, self._tasks.task(stored).model, building)
 

@@ -14,7 +14,7 @@ import lockstep
 from lockstep.errors import ConfigError, ProviderUnavailable, UnknownName
 from lockstep.storage.sources import SourceReader
 from lockstep.syncing import preview as previewing
-from lockstep.testing import HashModel
+from lockstep.testing import ChaosServer, HashModel
 
 DOCUMENTS = [
     {"id": "a", "price": 1, "text": "It rains. " * 30, "tags": ["wet", "cold"]},
@@ -280,3 +280,24 @@ def test_vectors_that_documents_bring_along_are_shown(db: lockstep.Database) -> 
         [0.0, 2.0],
     ]
     assert [chunk.tokens for chunk in found.chunks] == [0, 0]
+
+
+def test_what_a_service_took_is_said(db: lockstep.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preview without vectors asks it for nothing; one with them says what it cost, of new texts alone."""
+    monkeypatch.setenv("PREVIEW_KEY", "sk-preview")
+    with ChaosServer(dimensions=16, key="sk-preview") as server:
+        db.add_connection("service", "openai", base_url=server.url, api_key="env:PREVIEW_KEY")
+        db.add_task("far", "things", ["text"], model="service:embedder?dimensions=16")
+        paid = server.paid_tokens
+        plain = db.preview("far", 4)
+        db.estimate("far")
+        assert server.paid_tokens == paid
+        assert not plain.tokens_exact
+        assert plain.usage.tokens == 0
+        found = db.preview("far", 4, embed=True)
+        assert found.usage.tokens == server.paid_tokens - paid > 0
+        assert found.usage.texts == len({chunk.text for chunk in found.chunks})
+        assert db.usage("far") == []
+        expected = db.estimate("far")
+        assert db.sync("far").embedded == expected.texts_to_embed
+        assert db.preview("far", 4, embed=True).usage.tokens == 0

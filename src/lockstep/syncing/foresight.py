@@ -116,25 +116,33 @@ def keys_in_order(connection: Connection, reader: SourceReader) -> Iterator[list
 def spread(pages: Iterable[list[Any]], wanted: int, random: Random) -> tuple[list[Any], int]:
     """Keys that stand for all, and how many there are: one at random of every stretch of equal length.
 
-    In one pass and bounded memory: whenever there are twice as many as wanted, one of each two is dropped, and stretches
-    become twice as long. Every key is as likely to be taken as any other, whatever repeats itself in their order.
+    In one pass and bounded memory: when there are twice as many stretches as wanted, each two become one. Every key is as
+    likely to be taken as any other, whatever repeats itself in their order.
 
     Args:
         pages: of keys, in order.
-        wanted: from so many on to twice as many are taken; all where there are fewer.
+        wanted: more than so many are taken, and at most twice as many (where the last stretch is not a whole one, it may
+            have none); all where there are no more.
         random: chooses.
     """
     taken: list[Any] = []
-    stretch, start, target, count = 1, 0, 0, 0
+    length, target, count = 1, 0, 0
     for page in pages:
         while target < count + len(page):
             taken.append(page[target - count])
-            start += stretch
-            if len(taken) == 2 * wanted:
-                taken = [random.choice(pair) for pair in zip(taken[::2], taken[1::2], strict=True)]
-                stretch *= 2
-            target = start + random.randrange(stretch)
+            target = len(taken) * length + random.randrange(length)
         count += len(page)
+        while count > 2 * wanted * length:
+            # The last stretch has not been come to, or not to its end: its key is the target.
+            if len(taken) % 2 and random.getrandbits(1):
+                target = (len(taken) + 1) * length + random.randrange(2 * length)
+            elif len(taken) % 2:
+                taken.pop()
+            elif random.getrandbits(1):
+                target = (len(taken) + 1) * length + random.randrange(length)
+            pairs = zip(taken[::2], [*taken[1::2], taken[-1]], strict=False)
+            taken = [pair[random.getrandbits(1)] for pair in pairs]
+            length *= 2
     return taken, count
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -68,7 +68,7 @@ class Preview:
     """Cosine of every two chunks in the order of `documents`: float32, shape (c, c), NaN where a chunk has no vector.
     None unless vectors were asked for."""
     max_tokens: int
-    """That a chunk may have, so that the model takes it with what is added."""
+    """That the model takes in one chunk, with what it adds; a task may ask for fewer."""
     prompt: str
     """What the model wants before every document."""
     special_tokens: int
@@ -106,14 +106,14 @@ def preview_job(
         raise ConfigError(f"{what} cannot be previewed.", f"Give 1 to {DOCUMENTS_MAX:,} documents, ids as a list.")
     foresight = Foresight(job)
     rows, problems = documents_of(job, ids) if ids is not None else (first_rows(job, n, sample=sample), {})
-    chunked = foresight.chunked(rows)
+    chunked = foresight.chunked({key: row for key, row in rows.items() if key not in problems})
     listed = [chunk for some in chunked.chunks.values() for chunk in some]
     found = vectors_of(foresight, listed) if embed else Found([None] * len(listed), {}, Usage())
     info = job.model.info
     return Preview(
         task=job.task.name,
         model=job.task.model,
-        documents=[*as_previews(job, chunked, rows, listed, found), *problems.values()],
+        documents=as_previews(job, chunked, rows, listed, found, problems),
         similarities=similarities_of(job, found.vectors) if embed else None,
         max_tokens=job.max_tokens,
         prompt=prompt_of(info, "document"),
@@ -145,22 +145,23 @@ def first_rows(job: Job, n: int, *, sample: bool) -> dict[Any, Row]:
 
 
 def documents_of(job: Job, ids: Sequence[DocumentId]) -> tuple[dict[Any, Row], dict[Any, DocumentPreview]]:
-    """The documents that a user calls so, by key; and what is wrong with ids that name none."""
+    """The documents that a user calls so, by key, in the order of `ids`; None for those in the second answer, which says
+    what is wrong with them.
+    """
+    rows: dict[Any, Row] = {}
     problems: dict[Any, DocumentPreview] = {}
-    keys: dict[Any, DocumentId] = {}
     with job.dialect.begin(write=False) as connection:
         for document_id in ids:
             key = job.reader.key_of(connection, document_id)
             if key is None:
+                key = ("no key", repr(document_id))
                 error = f'There is no document {document_id!r} in "{job.source.name}".'
-                problems[repr(document_id)] = DocumentPreview(document_id, error, [])
-            else:
-                keys[key] = document_id
-        rows = job.reader.by_keys(connection, keys)
-    for key in keys.keys() - rows.keys():
-        error = "The task's where leaves this document out."
-        problems[repr(keys[key])] = DocumentPreview(job.reader.id_of(key), error, [])
-    return {key: rows[key] for key in keys if key in rows}, problems
+                problems[key] = DocumentPreview(document_id, error, [])
+            rows[key] = None
+        rows |= job.reader.by_keys(connection, rows.keys() - problems.keys())
+    for key in [key for key, row in rows.items() if row is None and key not in problems]:
+        problems[key] = DocumentPreview(job.reader.id_of(key), "The task's where leaves this document out.", [])
+    return rows, problems
 
 
 # --- vectors ------------------------------------------------------------------------------------------------------------
@@ -224,14 +225,19 @@ def similarities_of(job: Job, vectors: Sequence[npt.NDArray[np.float32] | None])
 
 
 def as_previews(
-    job: Job, chunked: Chunked, rows: Iterable[Any], chunks: Sequence[Chunk], found: Found
+    job: Job,
+    chunked: Chunked,
+    keys: Iterable[Any],
+    chunks: Sequence[Chunk],
+    found: Found,
+    problems: Mapping[Any, DocumentPreview],
 ) -> list[DocumentPreview]:
-    """The documents in the order of `rows`; `chunks` are all of `chunked`, in order."""
+    """The documents in the order of `keys`; `chunks` are all of `chunked`, in order."""
     made = [
         ChunkPreview(chunk.path, chunk.position, chunk.text, chunk.start, chunk.end, chunk.prefix, tokens, vector)
         for chunk, tokens, vector in zip(chunks, tokens_of(job, chunks), found.vectors, strict=True)
     ]
-    by_key: dict[Any, DocumentPreview] = {}
+    by_key = dict(problems)
     at = 0
     for key, some in chunked.chunks.items():
         failed = next((number for number in range(at, at + len(some)) if number in found.errors), None)
@@ -242,4 +248,4 @@ def as_previews(
         at += len(some)
     for key, problem in chunked.errors.items():
         by_key[key] = DocumentPreview(job.reader.id_of(key), problem, [])
-    return [by_key[key] for key in rows]
+    return [by_key[key] for key in keys]

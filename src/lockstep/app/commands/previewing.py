@@ -101,7 +101,7 @@ def estimate(
 
 def show_preview(found: Preview, *, full: bool) -> None:
     """The documents for a person."""
-    line(f"Task {found.task}: {found.model}, chunks of at most {limit_of(found)}.")
+    line(f"Task {found.task}: {found.model} takes {limit_of(found)}.")
     if found.prompt:
         line(f'The model reads "{found.prompt}" before each.')
     for document in found.documents:
@@ -113,10 +113,10 @@ def show_preview(found: Preview, *, full: bool) -> None:
 
 
 def limit_of(found: Preview) -> str:
-    """What a chunk may hold, in words."""
+    """What the model takes, in words; a task's chunks may be shorter."""
     special = f", and {found.special_tokens} special ones" if found.special_tokens else ""
-    about = "" if found.tokens_exact else "; counts are estimates, the model's tokenizer is not here"
-    return f"{count(found.max_tokens, 'token')}{special}{about}"
+    about = "" if found.tokens_exact else "; counts are about right, as its tokenizer is not here"
+    return f"{count(found.max_tokens, 'token')} in a chunk{special}{about}"
 
 
 def texts_of(task: Any) -> list[str]:
