@@ -23,6 +23,7 @@ from lockstep.errors import (
     ProviderRejected,
     ProviderUnavailable,
     SourceUnavailable,
+    StoreFull,
     StoreTooNew,
     UnknownName,
 )
@@ -116,8 +117,10 @@ def test_the_key_is_the_exact_text(mine: lockstep.Database, model: Watched, one:
 
 def test_tasks_of_one_model_share_their_vectors(mine: lockstep.Database, model: Watched) -> None:
     """A second task over the same texts costs nothing, whatever form its vectors are kept in."""
-    with_task(mine).add_task("other", "c", ["text"], model=URI, quantization="int8")
-    mine.sync()
+    with_task(mine).sync()
+    for form in FORMS:
+        mine.add_task(f"as-{form}", "c", ["text"], model=URI, quantization=form)
+        mine.sync()
     assert model.texts_embedded == len(DOCUMENTS)
     assert mine.check() == []
 
@@ -331,6 +334,43 @@ def test_calls_that_overlap_in_any_order_end_and_ask_once(mine: lockstep.Databas
     for some, result in zip(wanted, results, strict=True):
         assert np.array_equal(result, mine.embed(some, model=URI))  # type: ignore[arg-type]
     assert sorted(model.asked) == sorted(texts)
+
+
+def test_a_text_that_landed_while_another_thread_looked_is_not_asked_for_again(
+    mine: lockstep.Database, model: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is looked at once more when nobody has it on the way."""
+    mine.collection("c")
+    expected: list[Vectors] = []
+
+    class Late(Flights):
+        @contextmanager
+        def board(self, place: Any, hashes: Iterable[bytes]) -> Iterator[Boarding]:
+            if not expected:
+                expected.append(np.empty(0))
+                expected[0] = mine.embed(["same"], model=URI)
+            with super().board(place, hashes) as boarding:
+                yield boarding
+
+    monkeypatch.setattr(cached, "FLIGHTS", Late())
+    assert np.array_equal(mine.embed(["same"], model=URI), expected[0])
+    assert model.asked == ["same"]
+
+
+def test_a_vector_that_could_not_be_kept_is_shared_all_the_same(
+    mine: lockstep.Database, model: Watched, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paid for: who waited has it, and who asked is told of the full disk."""
+
+    def fail(*_: object) -> None:
+        raise StoreFull("The disk is full.")
+
+    model.before = lambda texts: None if crowd.met.wait(DEADLINE_S) else pytest.fail("nobody came")
+    mine.collection("c")
+    monkeypatch.setattr(vectors, "insert", fail)
+    results = in_threads(*[lambda: mine.embed(["same"], model=URI)] * 2)
+    assert sorted(type(result).__name__ for result in results) == ["StoreFull", "ndarray"]
+    assert model.asked == ["same"]
 
 
 def test_what_arrived_beside_an_error_is_kept_and_shared(mine: lockstep.Database, model: Watched) -> None:

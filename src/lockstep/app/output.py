@@ -147,5 +147,9 @@ def money(dollars: float) -> str:
 
 
 def size(bytes_: float) -> str:
-    """`23 MB`."""
-    return f"{bytes_ / 1e6:,.0f} MB" if bytes_ >= 1e6 else f"{bytes_ / 1e3:,.0f} kB"
+    """`48 bytes`, `5 kB`, `23 MB`, `1.6 GB`."""
+    if bytes_ < 1e3:
+        return count(round(bytes_), "byte")
+    if bytes_ < 1e6:
+        return f"{bytes_ / 1e3:,.0f} kB"
+    return f"{bytes_ / 1e6:,.0f} MB" if bytes_ < 1e9 else f"{bytes_ / 1e9:,.1f} GB"

@@ -19,9 +19,11 @@ from lockstep.vectors.quantization import bytes_per_vector
 LIMIT = "cache_limit"
 SCAN_PAGE = 50_000
 
-# Of SQLite, with the pages that new databases get (bench/cache.py compares the sum with the file): what a row takes
-# beside its vector, what its two indexes take, and what of a page is there for rows.
-ROW_BYTES, INDEX_BYTES, PAGE_BYTES, PAGE_ROOM = 30, 45, 16384, 16376
+# What a row takes beside its vector, and what its two indexes take (bench/cache.py compares the sum with the file).
+ROW_BYTES, INDEX_BYTES = 30, 45
+# Of SQLite, with the pages that new databases get: what of a page is there for rows, and how much of a row that is too
+# long for one stays in it at least (sqlite.org/fileformat.html, 1.6).
+PAGE_BYTES, PAGE_ROOM, OVERFLOW_ROOM, LEAST_LOCAL = 16384, 16376, 16380, 2031
 
 
 def look_up(connection: Connection, space: Space, hashes: Sequence[bytes], days: int, now: float) -> dict[bytes, int]:
@@ -71,6 +73,35 @@ def ages(connection: Connection, space: Space) -> Iterator[Ages]:
         yield Ages(*flat.reshape(-1, 3).T)
 
 
+class Tally(NamedTuple):
+    """How many vectors a space has."""
+
+    vectors: int
+    in_use: int
+    """That embeddings refer to."""
+    expired: int
+    """Of the others, those whose time is over."""
+    oldest_use: int | None
+    """Day number; None where none is known."""
+
+
+def tally(connection: Connection, space: Space, day: int) -> Tally:
+    """Count the vectors of a space, as they stand on a day."""
+    in_use = InUse(space)
+    in_use.catch_up(connection)
+    total = used = expired = 0
+    oldest: int | None = None
+    for page in ages(connection, space):
+        is_used = in_use.of(page.ids)
+        total += len(page.ids)
+        used += int(is_used.sum())
+        expired += int((~is_used & (page.expires_on < day)).sum())
+        # 0: from before uses were noted.
+        if len(noted := page.used_on[page.used_on > 0]):
+            oldest = int(noted.min()) if oldest is None else min(int(noted.min()), oldest)
+    return Tally(total, used, expired, oldest)
+
+
 def count(connection: Connection, space: Space) -> int:
     """How many vectors there are; quick, for it reads an index only."""
     return int(connection.execute(sa.select(sa.func.count()).select_from(space.table)).scalar_one())
@@ -81,8 +112,13 @@ def row_bytes(space: Space) -> float:
     a page.
     """
     row = bytes_per_vector(space.form, space.dimensions) + ROW_BYTES
-    stored = PAGE_BYTES / (PAGE_ROOM // row) if row <= PAGE_ROOM else -(-row // PAGE_ROOM) * PAGE_BYTES
-    return stored + INDEX_BYTES
+    beyond = 0
+    if row > PAGE_ROOM:
+        beyond, last = divmod(row - LEAST_LOCAL, OVERFLOW_ROOM)
+        row = LEAST_LOCAL + last
+        if row > PAGE_ROOM:
+            beyond, row = beyond + 1, LEAST_LOCAL
+    return beyond * PAGE_BYTES + PAGE_BYTES / (PAGE_ROOM // row) + INDEX_BYTES
 
 
 def size(connection: Connection, spaces: Iterable[Space]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
 from itertools import groupby
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
@@ -31,7 +32,8 @@ from lockstep.vectors.quantization import codec
 
 FORMAT = 1
 MARK = 0x4C4B4348  # "LKCH", the header's application id
-HEADER_BYTES, VERSION_AT, MARK_AT = 100, 60, 68  # of any SQLite file: sqlite.org/fileformat.html, 1.3
+PAGE_BYTES = 16384  # of a file
+HEADER_BYTES, PAGES_AT, VERSION_AT, MARK_AT = 100, 28, 60, 68  # sqlite.org/fileformat.html, 1.3
 HASH_BYTES = 16
 NUMBERS_IN_MEMORY = 4_000_000  # of a page's vectors, decoded
 ROWS_IN_MEMORY = 5000
@@ -107,7 +109,7 @@ def write(
         with closing(sqlite3.connect(path, isolation_level=None)) as file:
             # Nobody else sees the file until it is whole, so that nothing of it need survive a crash.
             file.executescript(
-                f"PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; "
+                f"PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; "
                 f"PRAGMA application_id = {MARK}; PRAGMA user_version = {FORMAT}; BEGIN;"
             )
             for statement in TABLES.values():
@@ -179,12 +181,12 @@ class CacheFile:
         Raises:
             ImportInvalid: it is damaged, or something in it must not be stored.
         """
-        with self._reading():
+        with self.reading():
             found = self._connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
             about = self._connection.execute("SELECT checksum FROM about").fetchall() if "about" in dict(found) else []
             spaces = self._connection.execute("SELECT * FROM spaces").fetchall() if "spaces" in dict(found) else []
         if found != sorted(TABLES.items()) or len(about) != 1:
-            raise self._damaged("its tables are others")
+            raise self.damaged("its tables are others")
         self.held = {row[0]: self._checked_space(row[1:]) for row in spaces}
         self._check_spaces()
         widest = max((codec(held.form).width(held.dimensions) for held in self.held.values()), default=0)
@@ -198,7 +200,7 @@ class CacheFile:
             checksum.update(spelled_entries(page.entries))
             self.vectors += len(page.entries)
         if checksum.digest() != about[0][0]:
-            raise self._damaged("its checksum does not match what is in it")
+            raise self.damaged("its checksum does not match what is in it")
 
     def pages(self) -> Iterator[Page]:
         """All vectors, a page at a time.
@@ -216,7 +218,7 @@ class CacheFile:
                 good = sound(page.held, page.entries)
                 if not good.all():
                     bad = done + int(np.argmin(good)) + 1
-                    raise self._damaged(f"vector {bad:,} is none of {page.held.dimensions} numbers in {page.held.form}")
+                    raise self.damaged(f"vector {bad:,} is none of {page.held.dimensions} numbers in {page.held.form}")
                 done += len(page.entries)
                 yield page
 
@@ -226,46 +228,65 @@ class CacheFile:
             for number, text_hash in rows:
                 self._held(number)
                 if not is_hash(text_hash):
-                    raise self._damaged("it names a text by something that is no hash")
+                    raise self.damaged("it names a text by something that is no hash")
                 yield number, text_hash
+
+    def space_here(self, connection: Connection, held: Held) -> Space:
+        """Where vectors of the file go in a database; made when it is new.
+
+        Raises:
+            ImportInvalid: the model has other dimensions there.
+        """
+        space = vectors.space_of(connection, held.model, held.dimensions, held.form)
+        there = {each.dimensions for each in vectors.spaces(connection) if each.model_id == space.model_id}
+        if there != {held.dimensions}:
+            numbers = ", ".join(map(str, sorted(there)))
+            raise ImportInvalid(
+                f'{self._path} has vectors of model "{held.model}" with {held.dimensions} dimensions, and here it has '
+                f"{numbers}; nothing was imported.",
+                "They are of two models under one name.",
+            )
+        return space
 
     def _held(self, number: Any) -> Held:
         if number not in self.held:
-            raise self._damaged(f"it has vectors of a model {number!r} that it does not name")
+            raise self.damaged(f"it has vectors of a model {number!r} that it does not name")
         return self.held[number]
 
     def _checked_space(self, row: Sequence[Any]) -> Held:
         model, dimensions, form = row
         if not isinstance(model, str) or not isinstance(dimensions, int) or form not in FORMS:
-            raise self._damaged("a model in it is not described as it should be")
+            raise self.damaged("a model in it is not described as it should be")
         if not (model and 1 <= dimensions <= DIMENSIONS_MAX):
-            raise self._damaged(f'model "{model}" has {dimensions} dimensions')
+            raise self.damaged(f'model "{model}" has {dimensions} dimensions')
         return Held(model, dimensions, cast("Form", form))
 
     def _check_spaces(self) -> None:
         widths: dict[str, int] = {}
         for held in self.held.values():
             if widths.setdefault(held.model, held.dimensions) != held.dimensions:
-                raise self._damaged(f'model "{held.model}" has vectors of {widths[held.model]} and {held.dimensions}')
+                raise self.damaged(f'model "{held.model}" has vectors of {widths[held.model]} and {held.dimensions}')
 
     def _fetch(self, statement: str, at_once: int) -> Iterator[list[tuple[Any, ...]]]:
-        with self._reading():
+        with self.reading():
             rows = self._connection.execute(statement)
         while True:
-            with self._reading():
+            with self.reading():
                 page = rows.fetchmany(at_once)
             if not page:
                 return
             yield page
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[None]:
+        """What SQLite has against the file comes out as ours."""
         try:
             yield
         except sqlite3.Error as exc:
-            raise self._damaged(str(exc)) from exc
+            raise self.damaged(str(exc)) from exc
 
-    def _damaged(self, why: str) -> ImportInvalid:
+    def damaged(self, why: str) -> ImportInvalid:
+        """The error for a file that is not what was written."""
         return ImportInvalid(
             f"{self._path} is damaged or incomplete: {why}; nothing was imported.", "Export it again, or copy it again."
         )
@@ -280,19 +301,21 @@ def opened(path: Path) -> Iterator[CacheFile]:
         ImportInvalid: it is no export of a cache.
         StoreTooNew: a newer Lockstep made it.
     """
-    version = version_of(path)
-    if version is None:
+    header = header_of(path)
+    if header is None:
         raise ImportInvalid(f"{path} is no exported cache; nothing was imported.", "Make one: lockstep cache export")
-    if version > FORMAT:
+    if header.version > FORMAT:
         raise StoreTooNew(
-            f"{path} was made by a newer Lockstep (its format is {version}, this one knows {FORMAT}).",
+            f"{path} was made by a newer Lockstep (its format is {header.version}, this one knows {FORMAT}).",
             "Run: pip install --upgrade lockstep",
         )
     connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None)
     with closing(connection):
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TEXT_MAX)
         file = CacheFile(path, connection)
-        with file._reading():
+        if header.size != header.expected:
+            raise file.damaged(f"of its {header.expected:,} bytes it has {header.size:,}")
+        with file.reading():
             # The file is a stranger's: nothing that its schema says is done. Held open, it stays as it was verified.
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA cell_size_check = ON")
@@ -300,8 +323,19 @@ def opened(path: Path) -> Iterator[CacheFile]:
         yield file
 
 
-def version_of(path: Path) -> int | None:
-    """The format of an exported cache; None for a file that is none.
+class Header(NamedTuple):
+    """What an exported cache says of itself in its first bytes."""
+
+    version: int
+    """Of its format."""
+    size: int
+    """Bytes of the file."""
+    expected: int
+    """Bytes that it should have."""
+
+
+def header_of(path: Path) -> Header | None:
+    """The header of an exported cache; None for a file that is none.
 
     Raises:
         SourceUnavailable: it is not there, or cannot be read.
@@ -309,12 +343,13 @@ def version_of(path: Path) -> int | None:
     try:
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
+            size = file.seek(0, SEEK_END)
     except OSError as exc:
         raise SourceUnavailable(f"Cannot read {path}: {exc.strerror}.", "Check the path.") from exc
     if len(head) < HEADER_BYTES or not head.startswith(b"SQLite format 3\x00"):
         return None
-    version, mark = (int.from_bytes(head[at : at + 4], "big") for at in (VERSION_AT, MARK_AT))
-    return version if mark == MARK and version >= 1 else None
+    pages, version, mark = (int.from_bytes(head[at : at + 4], "big") for at in (PAGES_AT, VERSION_AT, MARK_AT))
+    return Header(version, size, pages * PAGE_BYTES) if mark == MARK and version >= 1 else None
 
 
 # --- what both need ------------------------------------------------------------------------------------------------

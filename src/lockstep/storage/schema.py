@@ -97,6 +97,31 @@ usage = Table(
     Column("cost", Float, nullable=False),  # US dollars at the list price of that day
 )
 
+# What syncs did, hour by hour.
+history = Table(
+    "lockstep_history",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("hour", Integer, primary_key=True),  # hours since 1970, UTC
+    Column("documents", Integer, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("embedded", Integer, nullable=False),
+    Column("batched", Integer, nullable=False),
+    Column("cached", Integer, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("limited", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("cost", Float, nullable=False),  # US dollars
+    Column("failed", Integer, nullable=False),
+    Column("seconds_read", Float, nullable=False),
+    Column("seconds_model", Float, nullable=False),
+    Column("seconds_write", Float, nullable=False),
+    Column("batches", Integer, nullable=False),
+    Column("batch_documents_max", Integer, nullable=False),
+    Column("lag_s_max", Float, nullable=False),
+)
+
 # Texts that a provider refused for their length: they are cut finer, now and whenever they come again.
 long_texts = Table(
     "lockstep_long_texts",

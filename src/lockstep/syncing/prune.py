@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
-from lockstep.storage import cache, migrations, vectors
+from lockstep.storage import cache, history, migrations, vectors
 from lockstep.storage.base import Dialect
 from lockstep.storage.in_use import InUse
 from lockstep.storage.vectors import Space
@@ -46,13 +46,16 @@ def prune_if_due(dialect: Dialect, cache_days: int, now: float) -> int:
 
 
 def remove_expired(dialect: Dialect, cache_days: int, now: float) -> int:
-    """Delete what nothing refers to and whose time is over; what is in use lives on. Returns how many went."""
+    """Delete what nothing refers to and whose time is over, and statistics that are as old as that; what is in use lives
+    on. Returns how many vectors went.
+    """
     day = vectors.today(now)
     with dialect.begin(write=False) as connection:
         spaces = vectors.spaces(connection)
     # At least a day, so that those in use are not found again in the next round.
     removed = sum(remove_expired_of(dialect, space, day, day + max(cache_days, 1)) for space in spaces)
     with dialect.begin(write=True) as connection:
+        history.prune(connection, now)
         migrations.put(connection, PRUNED_ON, str(day))
     return removed
 

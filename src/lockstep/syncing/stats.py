@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+from lockstep.storage.history import hit_rate
+
 
 @dataclass(frozen=True, slots=True)
 class SyncStats:
@@ -46,6 +48,14 @@ class SyncStats:
 
     def __add__(self, other: SyncStats) -> SyncStats:
         return SyncStats(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(SyncStats)})
+
+    def __sub__(self, other: SyncStats) -> SyncStats:
+        return SyncStats(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(SyncStats)})
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the texts whose vector was known, from 0 to 1; None when none was needed."""
+        return hit_rate(self.cached, self.embedded, self.batched)
 
     @property
     def written(self) -> int:

@@ -9,12 +9,12 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage import batches, changes, embeddings, leases, usage
+from lockstep.storage import batches, changes, embeddings, history, leases, usage
 from lockstep.storage.batches import StoredBatch
 from lockstep.storage.schema import changes_table, failures
 from lockstep.storage.sources import SourceReader
-from lockstep.storage.tasks import StoredTask
-from lockstep.storage.vectors import today
+from lockstep.storage.tasks import OutageKind, StoredTask
+from lockstep.storage.vectors import DAY_S, today
 
 State = Literal["running", "idle", "paused", "waiting", "backing off"]
 
@@ -69,6 +69,16 @@ class TaskStatus:
     """What it waits for at its provider; None when there is nothing."""
     building: Counts | None = None
     """What an edit builds beside what serves; None when there is nothing."""
+    outage_kind: OutageKind | None = None
+    """What ends the outage: a provider that comes back, a person, another day's budget, or a batch."""
+    outage_until: float | None = None
+    """When `sync --watch` tries again, in seconds since 1970; None where it does not wait for a time."""
+    outage_tries: int = 0
+    """Tries in a row that met a provider that was away."""
+    hit_rate: float | None = None
+    """Share of the texts of the last day whose vector was known, from 0 to 1; None when none was needed."""
+    synced: int = 0
+    """Documents that syncs looked at in the last 30 days; what it grows by is the speed."""
 
 
 def task_status(
@@ -110,6 +120,11 @@ def task_status(
         tokens_today=tokens_today,
         batch=describe_batches(waiting_batches, now) if waiting_batches else None,
         building=building,
+        outage_kind=stored.outage_kind,
+        outage_until=stored.outage_until,
+        outage_tries=stored.outage_tries,
+        hit_rate=history.totals(connection, stored.name, now - DAY_S).hit_rate,
+        synced=history.totals(connection, stored.name).documents,
     )
 
 

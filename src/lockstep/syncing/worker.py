@@ -9,38 +9,45 @@ the model. No transaction is open while the model works. A batch goes through fo
     store     vectors, embeddings, failures; the changes leave the queue and the lease ends  (write transaction)
 
 Whatever dies between two steps leaves a lease behind that soon is void, and its batch is claimed again.
+
+The work is a generator: between two batches, and while it waits, other tasks have their turn on the same thread and on
+the same connection (`turns.py`).
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.errors import BatchPending, StoreError, TextTooLong
 from lockstep.models.isolate import embed_all
 from lockstep.models.outcome import INTERRUPTIONS, Embedded, Stopped
-from lockstep.storage import batches, cache, changes, embeddings, failures, leases, long_texts, vectors
+from lockstep.storage import batches, cache, changes, embeddings, failures, history, leases, long_texts, vectors
 from lockstep.storage.changes import Change
 from lockstep.storage.leases import Lease, Range
 from lockstep.storage.lookup import in_pages
+from lockstep.storage.schema import changes_table
 from lockstep.storage.sources import BATCH_CHARACTERS, row_size
 from lockstep.syncing.budget import Budget
 from lockstep.syncing.finer import can_be_cut, finished
 from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job, chunk_documents
 from lockstep.syncing.plan import DocumentPlan, plan_document
+from lockstep.syncing.retrying import begin_anew, failed_keys, next_try
 from lockstep.syncing.stats import Progress, SyncStats
+from lockstep.syncing.turns import GO_ON, Pause
 from lockstep.types import Chunk
 
-ATTEMPTS_MAX = 3  # a document that failed so often waits for a change or for `retry`
 POLL_S = 0.02  # while another worker has what remains
 TEXTS_IN_MEMORY = 4096  # more texts of one batch than this are stored as they come
 KEYS_PER_READ = 64
@@ -83,7 +90,30 @@ class Work:
     hashes: dict[Wanted, bytes]
     cached: int = 0
     seconds_model: float = 0.0
+    parts: deque[dict[bytes, Chunk]] = field(default_factory=deque)
+    """What follows `missing` when there are more texts than may be in memory with their vectors."""
     future: Future[tuple[Embedded, float]] | None = field(default=None, repr=False)
+
+
+class Quota:
+    """How many documents may still be claimed, by all tasks of a sync together."""
+
+    def __init__(self, documents: int | None = None) -> None:
+        self._left = documents
+
+    def within(self, wanted: int) -> int:
+        """So many of the wanted ones; 0 or less when there are no more."""
+        return wanted if self._left is None else min(wanted, self._left)
+
+    def take(self, documents: int) -> None:
+        """They were claimed."""
+        if self._left is not None:
+            self._left -= documents
+
+    @property
+    def left(self) -> int | None:
+        """None for any number."""
+        return self._left
 
 
 class TaskWorker:
@@ -97,16 +127,18 @@ class TaskWorker:
         *,
         budget: Budget,
         stopping: Callable[[float], bool],
+        pool: ThreadPoolExecutor | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare to work.
 
         Args:
             job: the task.
-            connection: for all transactions, one after the other.
+            connection: for all transactions, one after the other; other workers of the same thread may use it too.
             heartbeat: keeps the leases alive.
             budget: what may be spent.
             stopping: waits so many seconds, and returns True when the work should stop.
+            pool: threads that wait for the model, shared with other tasks; its own when not given.
             clock: seconds since 1970.
         """
         self.job = job
@@ -120,10 +152,20 @@ class TaskWorker:
         self._queue_first = True
         self._closing = False
         self._batch_documents = min(BATCH_DOCUMENTS_FIRST, job.task.batch_documents)
-        self._threads = LOCAL_CALLS if job.model.info.local else job.task.concurrency
+        self._threads = calls_at_once(job)
+        self._shared_pool = pool
+        self._recorded = SyncStats()
+        self._lag_s = 0.0
 
-    def run(self, report: Report | None = None, max_documents: int | None = None) -> SyncStats:
-        """Work until the task is caught up.
+    def steps(
+        self, report: Report | None = None, quota: Quota | None = None, *, patiently: bool = False
+    ) -> Generator[Pause, None, None]:
+        """Work until the task is caught up, a batch a step.
+
+        Args:
+            report: told how far it has come.
+            quota: how many documents may be looked at.
+            patiently: leave documents that failed alone for a while, rather than try them again at once.
 
         Raises:
             ProviderUnavailable: the model cannot be reached; what was not embedded waits.
@@ -133,24 +175,27 @@ class TaskWorker:
         """
         started = time.perf_counter()
         with self._transaction(write=True) as connection:
-            again = [row.key for row in failures.listed(connection, self.job.recipe_id, ATTEMPTS_MAX)]
+            again = failed_keys(connection, self.job.recipe_id, self._clock() if patiently else None)
             changes.enqueue(connection, self.job.recipe_id, again, self._clock())
         total = self._count_waiting() if report else 0
         in_flight: list[Work] = []
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lockstep-model")
+        pool = self._shared_pool or ThreadPoolExecutor(self._threads, thread_name_prefix="lockstep-model")
         try:
-            with fewer_collections(), leases.at_work() as self._owner:
+            with leases.at_work() as self._owner:
                 try:
-                    self._loop(pool, in_flight, started, total, report, max_documents)
+                    yield from self._loop(pool, in_flight, started, total, report, quota or Quota())
                 except INTERRUPTIONS:
                     self._closing = True
-                    self._finish(in_flight)
+                    yield from self._finish(in_flight)
                     raise
         finally:
             self._closing = True
-            pool.shutdown(wait=False, cancel_futures=True)
+            for work in in_flight:
+                if work.future:
+                    work.future.cancel()
+            if pool is not self._shared_pool:
+                pool.shutdown(wait=False, cancel_futures=True)
             self._abandon()
-        return self.stats
 
     def _loop(
         self,
@@ -159,39 +204,41 @@ class TaskWorker:
         started: float,
         total: int,
         report: Report | None,
-        max_documents: int | None,
-    ) -> None:
-        claimed = 0
+        quota: Quota,
+    ) -> Generator[Pause, None, None]:
         while True:
             if self._stopping(0):
                 raise Stopped
-            limit = self._batch_documents
-            if max_documents is not None:
-                limit = min(limit, max_documents - claimed)
+            limit = quota.within(self._batch_documents)
             batch = self._claim(limit) if len(in_flight) <= self._threads and limit > 0 else None
             if batch:
-                claimed += len(batch.rows)
+                quota.take(len(batch.rows))
                 work = self._prepare(batch)
                 if work is not None:
                     self._start(work, pool)
                     in_flight.append(work)
                     # All of it is on its way to the model elsewhere: to claim it again at once would only spin.
-                    if not work.plans and not work.errors and self._stopping(POLL_S):
-                        raise Stopped
+                    if not work.plans and not work.errors:
+                        yield Pause(seconds=POLL_S)
             elif in_flight:
-                self._wait(in_flight)
+                if not any(map(is_done, in_flight)):
+                    yield Pause(tuple(work.future for work in in_flight if work.future))
             elif limit <= 0 or self._is_caught_up():
                 return
-            elif self._stopping(POLL_S):
-                raise Stopped
+            else:
+                yield Pause(seconds=POLL_S)
             # In whatever order they are done: a slow call must not keep the others' results waiting.
             for work in [work for work in in_flight if is_done(work)]:
                 in_flight.remove(work)
+                if self._store_part(work, pool):
+                    in_flight.append(work)
+                    continue
                 self._store(work)
                 self.stats = set_seconds(self.stats, time.perf_counter() - started)
                 if report:
                     done = self.stats.documents
                     report(Progress(self.job.task.name, done, max(total, done), self.stats.embedded))
+            yield GO_ON
 
     # --- claim -----------------------------------------------------------------------------------------------------
 
@@ -223,6 +270,7 @@ class TaskWorker:
         found = changes.next_changes(connection, job.recipe_id, limit, taken)
         if not found:
             return None
+        self._lag_s = max(self._lag_s, now - oldest_change(connection, job.recipe_id, now))
         lease = leases.take(connection, self._owner, job.recipe_id, job.model_id, [c.key for c in found], now, None)
         return Batch(lease, {change.key: change for change in found}, {})
 
@@ -349,8 +397,10 @@ class TaskWorker:
         """Send the missing texts to the model."""
         self._budget.reserve(work, work.missing.values())
         if len(work.missing) > TEXTS_IN_MEMORY:
-            self._embed_in_parts(work)
-        elif work.missing:
+            texts = list(work.missing.items())
+            work.parts += (dict(texts[at : at + TEXTS_IN_MEMORY]) for at in range(0, len(texts), TEXTS_IN_MEMORY))
+            work.missing = work.parts.popleft()
+        if work.missing:
             work.future = pool.submit(self._embed, list(work.missing.values()))
 
     def _embed(self, chunks: Sequence[Chunk]) -> tuple[Embedded, float]:
@@ -358,55 +408,71 @@ class TaskWorker:
         found = embed_all(self.job.model, chunks, wait=self._should_stop, retry_s=RETRY_S)
         return found, time.perf_counter() - started
 
-    def _embed_in_parts(self, work: Work) -> None:
-        """A very long document: its vectors go into the cache as they come, its embeddings at the end in one piece."""
-        texts = list(work.missing.items())
-        work.missing = {}
-        for start in range(0, len(texts), TEXTS_IN_MEMORY):
-            part = dict(texts[start : start + TEXTS_IN_MEMORY])
-            found, seconds = self._embed(list(part.values()))
-            work.seconds_model += seconds
-            with self._transaction(write=True) as connection:
-                work.known |= self._insert_vectors(connection, work, part, found)
-                self._note_usage(connection, work, found)
-            if found.interruption:
-                raise found.interruption
-
-    def _wait(self, in_flight: Sequence[Work]) -> None:
-        """Until some batch is done, or the work should stop."""
-        futures = [work.future for work in in_flight if work.future]
-        while futures and not wait(futures, timeout=0.1, return_when=FIRST_COMPLETED).done:
-            if self._stopping(0):
-                raise Stopped
-
-    def _finish(self, in_flight: list[Work]) -> None:
+    def _finish(self, in_flight: list[Work]) -> Generator[Pause, None, None]:
         """At an early end, keep what the model has answered or is just answering: it is paid for."""
         deadline = time.monotonic() + FINISH_S
-        for work in in_flight:
-            if work.future and not wait([work.future], timeout=max(0.0, deadline - time.monotonic())).done:
-                continue
+        while (open_ := [work for work in in_flight if not is_done(work)]) and time.monotonic() < deadline:
+            futures = tuple(work.future for work in open_ if work.future)
+            yield Pause(futures, max(0.0, deadline - time.monotonic()))
+        for work in filter(is_done, list(in_flight)):
+            in_flight.remove(work)
             with suppress(*INTERRUPTIONS):
-                self._store(work)
+                if not self._store_part(work, None):
+                    self._store(work)
 
     # --- store -----------------------------------------------------------------------------------------------------
 
+    def _store_part(self, work: Work, pool: ThreadPoolExecutor | None) -> bool:
+        """Of a very long document, the vectors go into the cache as they come, its embeddings at the end in one piece.
+
+        True when the batch has more parts, of which the next is now on its way; none is without a pool.
+        """
+        if not work.parts:
+            return False
+        found = self._answer(work)
+        with self._transaction(write=True) as connection:
+            work.known |= self._insert_vectors(connection, work, work.missing, found)
+            self._note_usage(connection, work, found)
+            self._record(connection)
+        if found.interruption:
+            raise found.interruption
+        if pool:
+            work.missing = work.parts.popleft()
+            work.future = pool.submit(self._embed, list(work.missing.values()))
+        return True
+
     def _store(self, work: Work) -> None:
         """Write what came of a batch; a batch whose lease was lost leaves only its vectors."""
-        found = Embedded.of([])
-        if work.future:
-            found, seconds = work.future.result()
-            work.seconds_model += seconds
+        found = self._answer(work)
         started = time.perf_counter()
+        is_ours = False
         with self._transaction(write=True) as connection:
             known = self._still_known(connection, work)
             known |= self._insert_vectors(connection, work, work.missing, found)
             self._note_usage(connection, work, found)
             if not found.interruption and leases.end(connection, work.batch.lease):
+                is_ours = True
                 self._replace_embeddings(connection, work, known)
+                self._count_stored(work)
+            written = time.perf_counter()
+            self._count(seconds_write=written - started)
+            self._record(connection, len(work.batch.rows) if is_ours else 0)
+        self._count(seconds_write=time.perf_counter() - written)
         if found.interruption:
             raise found.interruption
         self._heartbeat.forget(work.batch.lease)
         self._adapt(work)
+
+    def _answer(self, work: Work) -> Embedded:
+        """What the model said of the texts it was sent."""
+        if not work.future:
+            return Embedded.of([])
+        found, seconds = work.future.result()
+        work.seconds_model += seconds
+        self._count(seconds_model=seconds)
+        return found
+
+    def _count_stored(self, work: Work) -> None:
         done = [plan for plan in work.plans if plan.key not in work.errors]
         self._count(
             documents=len(done) + len(work.errors),
@@ -415,9 +481,18 @@ class TaskWorker:
             unchanged=sum(plan.is_unchanged and not plan.is_gone for plan in done),
             chunks=sum(len(plan.add) for plan in done),
             cached=work.cached,
-            seconds_model=work.seconds_model,
-            seconds_write=time.perf_counter() - started,
         )
+
+    def _record(self, connection: Connection, documents: int = 0) -> None:
+        """Write what was counted since the last time into the statistics, with what it counts.
+
+        Args:
+            connection: in the writing transaction.
+            documents: of the batch that it stores.
+        """
+        counted = self.stats - self._recorded
+        history.record(connection, self._clock(), self.job.task.name, asdict(counted), documents, self._lag_s)
+        self._recorded, self._lag_s = self.stats, 0.0
 
     def _still_known(self, connection: Connection, work: Work) -> dict[bytes, int]:
         """The vectors that were there when the batch was prepared, looked up again: one that no embedding refers to may
@@ -474,6 +549,7 @@ class TaskWorker:
         )
         if failures.any_failed(connection, recipe_id):
             failures.forget(connection, recipe_id, [plan.key for plan in done])
+        begin_anew(connection, recipe_id, work.errors)
         failures.record(connection, recipe_id, work.errors, self._clock())
         changes.delete_changes(connection, recipe_id, list(work.batch.changes.values()))
 
@@ -538,9 +614,30 @@ def is_caught_up(connection: Connection, recipe_id: int) -> bool:
     return done and changes.is_queue_empty(connection, recipe_id) and not leases.any_held(connection, recipe_id)
 
 
-def is_idle(connection: Connection, recipe_id: int) -> bool:
-    """The same, and no failed document is to be tried again: there is no need to wake the model."""
-    return is_caught_up(connection, recipe_id) and not failures.listed(connection, recipe_id, ATTEMPTS_MAX)
+def is_idle(connection: Connection, recipe_id: int, now: float | None = None) -> bool:
+    """The same, and no failed document is to be tried again: there is no need to wake the model.
+
+    Args:
+        connection: in a transaction.
+        recipe_id: whose documents.
+        now: seconds since 1970, to leave those alone whose next try is later; None to try all.
+    """
+    if not is_caught_up(connection, recipe_id):
+        return False
+    due = next_try(connection, recipe_id)
+    return due is None or (now is not None and due > now)
+
+
+def oldest_change(connection: Connection, recipe_id: int, now: float) -> float:
+    """When the first change of the queue was made, in seconds since 1970; `now` when none waits."""
+    table = changes_table(recipe_id)
+    found = connection.execute(sa.select(table.c.queued_at).order_by(table.c.id).limit(1)).scalar()
+    return now if found is None else float(found)
+
+
+def calls_at_once(job: Job) -> int:
+    """How many calls of the task's model may be under way."""
+    return LOCAL_CALLS if job.model.info.local else job.task.concurrency
 
 
 def wanted_of(chunk: Chunk) -> Wanted:

@@ -9,11 +9,12 @@ import typer
 
 from lockstep.app.commands import task_options as options
 from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, Yes, open_existing
-from lockstep.app.output import as_json, command, line, note, table
+from lockstep.app.output import as_json, command, count, line, note, table
 
 if TYPE_CHECKING:
     from lockstep.database import Database
     from lockstep.recipe import Task
+    from lockstep.syncing.estimate import Estimate
 
 app = typer.Typer(
     help="Say what is embedded, and how: add, list, show, edit, rebuild, pause, resume, remove.", no_args_is_help=True
@@ -170,7 +171,6 @@ def change(
         ConfigError: nobody said yes.
     """
     from lockstep.app.commands.data import ask
-    from lockstep.app.commands.previewing import describe_estimate
     from lockstep.errors import ConfigError
 
     if "chunking" in settings:
@@ -192,7 +192,7 @@ def change(
         line(
             f"Task {name}: {', '.join(planned.changed)} change{'s' if len(planned.changed) == 1 else ''}. {DEMANDS[planned.demand]}"
         )
-        for text in describe_estimate(expected) if expected else ():
+        for text in describe_change(expected) if expected else ():
             line(text)
     if dry_run:
         return
@@ -201,6 +201,16 @@ def change(
     db.edit_task(name, **settings)
     if planned.demand != "nothing":
         note(f"Next: {command('sync', database)}. To give it up: {command('task', 'edit', database, name, '--cancel')}")
+
+
+def describe_change(expected: Estimate) -> list[str]:
+    """What a change will take."""
+    from lockstep.app.commands.previewing import describe_estimate
+
+    about = "" if expected.exact else "about "
+    texts, tokens = count(expected.texts_to_embed, "text"), count(expected.tokens_to_embed, "token")
+    to_embed = f"{about}{texts} to embed, {tokens}" if expected.texts_to_embed else "no text to embed"
+    return [f"{count(expected.documents, 'document')}, {to_embed}.", *describe_estimate(expected)]
 
 
 DEMANDS = {
