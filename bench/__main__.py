@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from bench import minilm, providers, sync
+from bench import cache, chunking, edits, minilm, providers, quantization, scripts, sync
 
 sync.main()
+edits.main()
+chunking.main()
+scripts.main()
+quantization.main()
+cache.main()
 providers.main()
 minilm.main()
