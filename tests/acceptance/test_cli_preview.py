@@ -161,9 +161,9 @@ def test_an_estimate_in_words() -> None:
     """Money with its interval, what the numbers rest on, and what is not known."""
     assert describe_estimate(estimate_of()) == [
         "Estimated from 2,000 documents of 1,000,000; ± is half of a 95 % interval.",
-        "Cost: $7.80 ± $0.2000, about 390,000,000 tokens at $0.02 per million.",
+        "Cost: $7.80 ± $0.20, about 390,000,000 tokens at $0.02 per million.",
         "Time: not known; the connection has no limits set to go by.",
-        "Room: 4,478 MB of vectors as int8 (17,818 MB as float32), and 1,600 MB of text.",
+        "Room: 4.5 GB of vectors as int8 (17.8 GB as float32), and 1.6 GB of text.",
     ]
     unknown = describe_estimate(estimate_of(cost=None, price_per_million_tokens=None, images_to_embed=3))
     assert unknown[1].startswith("Cost: not known for about 390,000,000 tokens;")

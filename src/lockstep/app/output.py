@@ -18,6 +18,7 @@ from lockstep.errors import LockstepError
 # Control characters, and those that reorder or hide what follows: none may reach a terminal.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 SNIPPET_CHARACTERS = 200
+CENTS_FROM = 0.1
 LEAST_SHOWN = 0.0001  # US dollars
 
 
@@ -141,7 +142,7 @@ def duration(seconds: float) -> str:
 
 def money(dollars: float) -> str:
     """`$12.50`, `$0.0042`, `under $0.0001`."""
-    if dollars >= 1 or dollars == 0:
+    if dollars >= CENTS_FROM or dollars == 0:
         return f"${dollars:,.2f}"
     return f"${dollars:.4f}" if dollars >= LEAST_SHOWN else f"under ${LEAST_SHOWN:.4f}"
 

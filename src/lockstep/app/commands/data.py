@@ -28,7 +28,9 @@ def demo(
 def import_(
     database: DatabasePath,
     collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection; made when it is new.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSONL, JSON, CSV, Parquet, BSON, text or folders.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="JSONL, JSON, CSV, Parquet, BSON, text or folders.")
+    ],
     id_field: Annotated[str | None, typer.Option("--id", metavar="FIELD", help="The field with the id.")] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="When the name does not tell.")] = None,
     delete_missing: Annotated[

@@ -10,8 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from lockstep.errors import ConfigError
-from lockstep.types import CHUNKING_METHODS, FORMS, METRICS
 
+# What may be chosen, for the help: it must answer before anything heavy is imported. Tests keep them true.
+METHODS = "text, lines, paragraphs, sentences, markdown, markdown-lines, html, none"
+FORMS = "float32, float16, int8, binary"
+METRICS = "cosine, dot, euclidean"
 TEXTS, CUT, KEPT = "Which texts", "How they are cut", "How vectors are made and kept"
 
 Fields = Annotated[
@@ -42,7 +45,7 @@ WhereOption = Annotated[
     str | None,
     typer.Option("--where", help="Only documents that this filter lets through, JSON.", rich_help_panel=TEXTS),
 ]
-Method = Annotated[str | None, typer.Option("--chunking", help=", ".join(CHUNKING_METHODS) + ".", rich_help_panel=CUT)]
+Method = Annotated[str | None, typer.Option("--chunking", help=f"{METHODS}.", rich_help_panel=CUT)]
 MaxTokens = Annotated[
     int | None, typer.Option("--max-tokens", help="Of a chunk; the model's limit by default.", rich_help_panel=CUT)
 ]
@@ -68,8 +71,8 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.", rich_help_panel=KEPT),
 ]
-Quantization = Annotated[str | None, typer.Option("--quantization", help=", ".join(FORMS) + ".", rich_help_panel=KEPT)]
-MetricOption = Annotated[str | None, typer.Option("--metric", help=", ".join(METRICS) + ".", rich_help_panel=KEPT)]
+Quantization = Annotated[str | None, typer.Option("--quantization", help=f"{FORMS}.", rich_help_panel=KEPT)]
+MetricOption = Annotated[str | None, typer.Option("--metric", help=f"{METRICS}.", rich_help_panel=KEPT)]
 CacheDays = Annotated[
     int | None, typer.Option("--cache-days", help="How long unused vectors are kept; 90.", rich_help_panel=KEPT)
 ]

@@ -80,6 +80,10 @@ def add(
         cache_days=cache_days,
         max_cost_per_day=max_cost_per_day,
     )
+    if not settings.keys() & {"fields", "files", "template", "script", "function", "vectors"}:
+        raise ConfigError(
+            f'Task "{name}" names nothing to embed.', "Say what: --field text, or --template, --script, --vectors …"
+        )
     with open_existing(database) as db:
         task = db.add_task(name, source, **settings)
     if json:

@@ -1,0 +1,13 @@
+"""Options of the command line that say again what the settings may be."""
+
+from __future__ import annotations
+
+from lockstep.app.commands import task_options
+from lockstep.types import CHUNKING_METHODS, FORMS, METRICS
+
+
+def test_the_help_names_what_may_be_chosen() -> None:
+    """All of it, in the same order."""
+    assert task_options.METHODS == ", ".join(CHUNKING_METHODS)
+    assert task_options.FORMS == ", ".join(FORMS)
+    assert task_options.METRICS == ", ".join(METRICS)
