@@ -68,7 +68,7 @@ def chunks_of(model: lockstep.Model, found: list[dict[str, Any]]) -> list[str]:
     """The distinct texts that a task would embed."""
     whole = [Text("text", document["text"]) for document in found]
     chunks = chunk_texts(whole, lockstep.Chunking(), model.text_tokens_max(), model.tokenizer)
-    return list(dict.fromkeys(chunk.text for some in chunks for chunk in some))
+    return list(dict.fromkeys(chunk.text for some in chunks if isinstance(some, list) for chunk in some))
 
 
 def waking(model: lockstep.Model) -> list[str]:

@@ -97,7 +97,7 @@ def limit_of(model: Model) -> int:
 def chunks_of(model: Model, texts: Sequence[str]) -> list[str]:
     """The texts cut into chunks that the model takes, each once."""
     rows = chunk_texts([Text("text", text) for text in texts], lockstep.Chunking(), limit_of(model), model.tokenizer)
-    return list(dict.fromkeys(chunk.text for row in rows for chunk in row))
+    return list(dict.fromkeys(chunk.text for row in rows if isinstance(row, list) for chunk in row))
 
 
 def first_words(texts: Sequence[str], count: int) -> list[str]:
@@ -133,7 +133,9 @@ def judged_texts(data: Path, model: Model, found: Sequence[Results]) -> Results:
     lines = (data / "queries.jsonl").read_text(encoding="utf-8").splitlines()
     rows = chunk_texts([Text("text", d["text"]) for d in found], lockstep.Chunking(), limit_of(model), model.tokenizer)
     return {
-        "documents": {d["id"]: row[0].text for d, row in zip(found, rows, strict=True) if row},
+        "documents": {
+            d["id"]: row[0].text for d, row in zip(found, rows, strict=True) if isinstance(row, list) and row
+        },
         "queries": {query["_id"]: query["text"] for query in map(json.loads, lines)},
     }
 

@@ -71,7 +71,7 @@ def measure(uri: str, documents: int, seconds: float) -> Measured:
 def _texts(model: Model) -> list[str]:
     whole = [Text("text", document["text"]) for document in islice(stdlib.documents(), TEXTS_MAX)]
     chunks = chunk_texts(whole, Chunking(), model.text_tokens_max(), model.tokenizer)
-    return list(dict.fromkeys(chunk.text for some in chunks for chunk in some))
+    return list(dict.fromkeys(chunk.text for some in chunks if isinstance(some, list) for chunk in some))
 
 
 def _embed_for(model: Model, texts: Sequence[str], seconds: float) -> tuple[int, float]:

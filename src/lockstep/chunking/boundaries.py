@@ -1,10 +1,10 @@
-"""Where may a text be cut, and how well?  One function per kind of text; `BOUNDARIES` names them."""
+"""Where may plain text be cut, and how well?  The places; markup adds to them what it knows of blocks."""
 
 from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import IntEnum
 
 import numpy as np
@@ -22,9 +22,20 @@ class Rank(IntEnum):
     WORD = 1
     SENTENCE = 2
     LINE = 3
-    PARAGRAPH = 4
-    HEADING = 5
-    """Of markup; plain text has none."""
+    ITEM = 4
+    """Before an item of a list. Plain text has none."""
+    PARAGRAPH = 5
+    HEADING = 6
+    """Before a heading of level 6; `heading_rank` has the others. Plain text has none."""
+
+
+def heading_rank(level: int) -> int:
+    """How good a cut before a heading is: the higher it stands, the better.
+
+    Args:
+        level: 1 for the title, 6 for the smallest.
+    """
+    return Rank.HEADING + 6 - level
 
 
 def text_boundaries(text: str) -> tuple[Positions, Ranks]:
@@ -37,7 +48,7 @@ def text_boundaries(text: str) -> tuple[Positions, Ranks]:
 
     Returns:
         positions: int32, shape (n,), ascending, each in [1, len(text) - 1].
-        ranks: int8, shape (n,), values of `Rank`, never CHARACTER.
+        ranks: int8, shape (n,), values of `Rank` from WORD to PARAGRAPH.
     """
     if len(text) < 2:
         return np.empty(0, np.int32), np.empty(0, np.int8)
@@ -58,10 +69,6 @@ def text_boundaries(text: str) -> tuple[Positions, Ranks]:
     codes[before_space] = _space_ranks(classes, spaces, run_ends)
     kept = codes != _IF_STOPPED
     return places[kept].astype(np.int32), codes[kept].astype(np.int8)
-
-
-BOUNDARIES: dict[str, Callable[[str], tuple[Positions, Ranks]]] = {"text": text_boundaries}
-"""Kind of text -> its function. A task's chunking method is one of these names."""
 
 
 # Classes of characters. Sixteen at most: a pair of them indexes `_PAIRS`.
