@@ -8,6 +8,6 @@ from lockstep.types import CHUNKING_METHODS, FORMS, METRICS
 
 def test_the_help_names_what_may_be_chosen() -> None:
     """All of it, in the same order."""
-    assert task_options.METHODS == ", ".join(CHUNKING_METHODS)
-    assert task_options.FORMS == ", ".join(FORMS)
-    assert task_options.METRICS == ", ".join(METRICS)
+    assert ", ".join(CHUNKING_METHODS) == task_options.METHODS
+    assert ", ".join(FORMS) == task_options.FORMS
+    assert ", ".join(METRICS) == task_options.METRICS
