@@ -18,7 +18,7 @@ from lockstep.applying import Applying, Plan
 from lockstep.cache import Cache
 from lockstep.collection import Collection
 from lockstep.declared import read as read_declared
-from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError
+from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError, StoreError
 from lockstep.exporting import write_export
 from lockstep.extracting.values import clean
 from lockstep.follower import Follower, Limits
@@ -514,8 +514,9 @@ class Database:
 
     def status(self, task: str) -> TaskStatus:
         """How a task stands; the counts add up."""
-        stored = self._tasks.find(task)
+        self._tasks.find(task)
         with self._dialect.begin(write=False) as connection:
+            stored = self._tasks.serving(connection, task)
             building = None
             if stored.next:
                 building = counts_of(connection, stored.next, self._tasks.reader(connection, stored.next))
@@ -532,24 +533,26 @@ class Database:
     def errors(self, task: str | None = None) -> list[DocumentError]:
         """The documents that could not be embedded, oldest failure first; those of what an edit builds come after."""
         found: list[DocumentError] = []
-        for stored in self._recipes(task):
+        for name in self._names(task):
             with self._dialect.begin(write=False) as connection:
-                reader = self._tasks.reader(connection, stored)
-                found += [
-                    DocumentError(stored.name, reader.id_of(row.key), row.error, row.attempts, row.at)
-                    for row in failures.listed(connection, stored.recipe_id)
-                ]
+                for recipe in self._tasks.recipes_of(connection, name):
+                    reader = self._tasks.reader(connection, recipe)
+                    found += [
+                        DocumentError(name, reader.id_of(row.key), row.error, row.attempts, row.at)
+                        for row in failures.listed(connection, recipe.recipe_id)
+                    ]
         return found
 
     def retry(self, task: str | None = None) -> int:
         """Queue every failed document again, with its attempts forgotten; returns how many."""
         count = 0
-        for stored in self._recipes(task):
+        for name in self._names(task):
             with self._dialect.begin(write=True) as connection:
-                keys = [row.key for row in failures.listed(connection, stored.recipe_id)]
-                failures.forget(connection, stored.recipe_id, keys)
-                enqueue(connection, stored.recipe_id, keys, time.time())
-                count += len(keys)
+                for recipe in self._tasks.recipes_of(connection, name):
+                    keys = [row.key for row in failures.listed(connection, recipe.recipe_id)]
+                    failures.forget(connection, recipe.recipe_id, keys)
+                    enqueue(connection, recipe.recipe_id, keys, time.time())
+                    count += len(keys)
         return count
 
     def check(self, task: str | None = None, *, repair: bool = False) -> list[Problem]:
@@ -566,11 +569,19 @@ class Database:
         return [problem for stored in chosen for problem in check_task(self._tasks.job(stored), stored, repair=repair)]
 
     def embeddings(self, task: str) -> Iterator[Embedding]:
-        """Every stored embedding of a task, in the order they were written, read a page at a time."""
+        """Every stored embedding of a task, in the order they were written, read a page at a time.
+
+        Raises:
+            StoreError: an edit put others in their place meanwhile.
+        """
         stored = self._tasks.find(task)
         after = 0
         while True:
             with self._dialect.begin(write=False) as connection:
+                if self._tasks.serving(connection, task).recipe_id != stored.recipe_id:
+                    raise StoreError(
+                        f'The embeddings of task "{task}" were replaced while they were read.', "Begin again."
+                    )
                 reader = self._tasks.reader(connection, stored)
                 rows = embeddings.scan(connection, stored.recipe_id, after, EMBEDDINGS_PAGE)
                 matrix = vectors.read(connection, stored.space, [row.vector_id for row in rows])
@@ -628,7 +639,6 @@ class Database:
             row = reader.by_keys(connection, [key]).get(key)
             return None if row is None else reader.data(row)
 
-    def _recipes(self, task: str | None) -> list[StoredTask]:
-        """The recipes of one task, or of all: what serves, and what is being built beside it."""
-        chosen = [self._tasks.find(task)] if task is not None else self._tasks.stored()
-        return [recipe for stored in chosen for recipe in (stored, stored.next) if recipe]
+    def _names(self, task: str | None) -> list[str]:
+        """One task, which must be there, or all."""
+        return [stored.name for stored in ([self._tasks.find(task)] if task is not None else self._tasks.stored())]

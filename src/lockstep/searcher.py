@@ -59,36 +59,40 @@ class Searcher:
             raise QueryError(
                 "A search needs a query, or a document that others should be like.", "Give one of the two."
             )
-        stored = self._tasks.find(task)
-        if not stored.enabled:
-            raise QueryError(
-                f'Task "{task}" is paused.', f"Resume it first: lockstep task resume {self._dialect.location} {task}"
-            )
-        given = None if query is None else self._query_vectors(stored, query)
-        with self._dialect.begin(write=False) as connection:
-            target = self._target(connection, stored)
-            excluded = None
-            if given is None:
-                excluded = target.reader.key_of(connection, like)
-                given = vectors_like(connection, target, excluded)
-                if not len(given):
-                    raise QueryError(
-                        f'Task "{task}" has no embedded document {like!r}.', "Check the id, or sync first."
-                    )
-            if target.metric == "cosine":
-                given = unit(given)
-            request = Query(given, top_k, where, exact, candidates, min_similarity, excluded)
-            check_query(request, target.space.dimensions, target.metric)
-            hits = search(connection, target, request)
-            if (
-                not hits
-                and not embeddings.any_there(connection, target.recipe_id)
-                and target.reader.any_there(connection)
-            ):
+        while True:
+            stored = self._tasks.find(task)
+            if not stored.enabled:
                 raise QueryError(
-                    f'Task "{task}" has nothing embedded yet.', f"Run: lockstep sync {self._dialect.location}"
+                    f'Task "{task}" is paused.',
+                    f"Resume it first: lockstep task resume {self._dialect.location} {task}",
                 )
-            return hits
+            given = None if query is None else self._query_vectors(stored, query)
+            with self._dialect.begin(write=False) as connection:
+                # An edit may have let another recipe serve, for which the query has other vectors.
+                if self._tasks.serving(connection, task).recipe_id != stored.recipe_id:
+                    continue
+                target = self._target(connection, stored)
+                excluded = None if given is not None else target.reader.key_of(connection, like)
+                if given is None:
+                    given = self._vectors_like(connection, target, task, like, excluded)
+                if target.metric == "cosine":
+                    given = unit(given)
+                request = Query(given, top_k, where, exact, candidates, min_similarity, excluded)
+                return self._answer(connection, target, task, request)
+
+    def _vectors_like(self, connection: Connection, target: Target, task: str, like: DocumentId, key: Any) -> Vectors:
+        found = vectors_like(connection, target, key)
+        if not len(found):
+            raise QueryError(f'Task "{task}" has no embedded document {like!r}.', "Check the id, or sync first.")
+        return found
+
+    def _answer(self, connection: Connection, target: Target, task: str, request: Query) -> list[Hit]:
+        check_query(request, target.space.dimensions, target.metric)
+        hits = search(connection, target, request)
+        is_empty = not hits and not embeddings.any_there(connection, target.recipe_id)
+        if is_empty and target.reader.any_there(connection):
+            raise QueryError(f'Task "{task}" has nothing embedded yet.', f"Run: lockstep sync {self._dialect.location}")
+        return hits
 
     def _target(self, connection: Connection, stored: StoredTask) -> Target:
         task = self._tasks.task(stored)

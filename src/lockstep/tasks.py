@@ -70,6 +70,21 @@ class Tasks:
                 return stored
         raise UnknownName("task", name, [stored.name for stored in found])
 
+    def serving(self, connection: Connection, name: str) -> StoredTask:
+        """A task as it is in the caller's transaction: an edit may have let another recipe serve since it was found.
+
+        Raises:
+            UnknownName: it was removed meanwhile.
+        """
+        found = store.list_tasks(connection, name)
+        if not found:
+            raise UnknownName("task", name, [])
+        return found[0]
+
+    def recipes_of(self, connection: Connection, name: str) -> list[StoredTask]:
+        """The recipes of a task in the caller's transaction: what serves it, and what is being built; none if it is gone."""
+        return [recipe for stored in store.list_tasks(connection, name) for recipe in (stored, stored.next) if recipe]
+
     def task(self, stored: StoredTask) -> Task:
         """One's settings."""
         return Task.from_json(stored.settings, enabled=stored.enabled)

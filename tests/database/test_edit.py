@@ -343,3 +343,35 @@ def objects(path: Path) -> set[str]:
 
 def without(names: set[str], part: str) -> set[str]:
     return {name for name in names if part not in name}
+
+
+def test_searches_never_notice_that_a_recipe_is_replaced(path: Path, models: dict[str, HashModel]) -> None:
+    """Whoever searches, looks at the status or lists errors in the moment of the change."""
+    with lockstep.open(path, models=models) as db:
+        fill(db)
+        db.add_task("task", "c", ["text"], model="test:model")
+        db.sync()
+        done, problems, searches = threading.Event(), [], 0
+
+        def look() -> None:
+            nonlocal searches
+            while not done.is_set():
+                try:
+                    assert db.search("task", "a text of number 7", top_k=1)[0].id == "07"
+                    assert db.status("task").failed == 0
+                    assert db.errors("task") == []
+                    searches += 1
+                except Exception as exc:  # noqa: BLE001 - whatever it is
+                    problems.append(exc)
+
+        threads = [threading.Thread(target=look) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for model in ("test:other", "test:model") * 8:
+            db.edit_task("task", model=model)
+            db.sync()
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+        assert searches > 0
