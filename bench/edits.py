@@ -3,20 +3,19 @@
     python -m bench.edits [--quick]
 
 The model is `fake:hash`, which answers at once: what is measured is Lockstep. `requantise` stores in another form what is
-there in float32; `back_again` cuts texts in another way, and then as they were; a thread searches meanwhile.
+there in float32; `back_again` cuts texts in another way, and then as they were.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import lockstep
 from bench.harness import in_turns, save, serve_child
-from bench.sync import fill, text_of
+from bench.sync import fill
 
 MODEL = "fake:hash?dimensions=384"
 
@@ -37,37 +36,20 @@ def back_again(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     """A recipe is changed, embedded, and changed back: the second time all vectors are in the cache."""
     rows = arguments["rows"]
     with embedded(folder, rows) as db:
-        there, searches = change(db, {"max_tokens": 8})
-        back, more = change(db, {})
+        there = change(db, {"max_tokens": 20})
+        back = change(db, {})
         assert back["embedded"] == 0, back
-    found = {"changed_s": there["seconds"], "changed_texts": there["embedded"], "back_s": back["seconds"]}
-    latencies = sorted(searches + more)
-    found["searches"] = len(latencies)
-    found["search_ms"] = 1000 * latencies[len(latencies) // 2]
-    return found | {"search_ms_p99": 1000 * latencies[int(0.99 * len(latencies))]}
+    return {"changed_s": there["seconds"], "changed_texts": there["embedded"], "back_s": back["seconds"]}
 
 
-def change(db: lockstep.Database, chunking: dict[str, Any]) -> tuple[dict[str, Any], list[float]]:
-    """Change how texts are cut, and search all the while."""
-    latencies: list[float] = []
-    done = threading.Event()
-
-    def search() -> None:
-        while not done.wait(0.05):
-            started = time.perf_counter()
-            assert db.search("things", text_of(7), top_k=3)
-            latencies.append(time.perf_counter() - started)
-
-    thread = threading.Thread(target=search)
-    thread.start()
+def change(db: lockstep.Database, chunking: dict[str, Any]) -> dict[str, Any]:
+    """Change how texts are cut."""
     started = time.perf_counter()
     db.edit_task("things", chunking=chunking)
     stats = db.sync().total
     seconds = time.perf_counter() - started
-    done.set()
-    thread.join()
     assert db.status("things").building is None
-    return {"seconds": seconds, "embedded": stats.embedded}, latencies
+    return {"seconds": seconds, "embedded": stats.embedded}
 
 
 def embedded(folder: Path, rows: int) -> lockstep.Database:
