@@ -36,7 +36,7 @@ def back_again(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     """A recipe is changed, embedded, and changed back: the second time all vectors are in the cache."""
     rows = arguments["rows"]
     with embedded(folder, rows) as db:
-        there = change(db, {"max_tokens": 20})
+        there = change(db, {"max_tokens": 15})
         back = change(db, {})
         assert back["embedded"] == 0, back
     return {"changed_s": there["seconds"], "changed_texts": there["embedded"], "back_s": back["seconds"]}
