@@ -375,3 +375,18 @@ def test_searches_never_notice_that_a_recipe_is_replaced(path: Path, models: dic
             thread.join()
         assert problems == []
         assert searches > 0
+
+
+def test_a_task_that_is_paused_stops_at_the_next_batch(path: Path, models: dict[str, HashModel]) -> None:
+    """What is on its way is kept; the rest waits until it is resumed."""
+    with lockstep.open(path, models=models) as db:
+        fill(db)
+        db.add_task("task", "c", ["text"], model="test:model", batch_documents=4, concurrency=1)
+        report = db.sync(progress=lambda progress: db.pause_task("task"))
+        done = report.documents
+        assert 0 < done < 40
+        assert (db.status("task").state, db.status("task").pending) == ("paused", 40 - done)
+        db.resume_task("task")
+        db.sync()
+        assert db.status("task").pending == 0
+        assert models["test:model"].texts_embedded == 40

@@ -133,6 +133,8 @@ class Model:
         """Facts about the model: dimensions, longest input, prompts."""
         info = self.provider.info
         document, query = self._prompts.over(info)
+        if (document, query) == (info.document_prompt, info.query_prompt):
+            return info
         return replace(info, document_prompt=document, query_prompt=query)
 
     @property

@@ -201,6 +201,12 @@ def restart_backfill(
     enqueue(connection, recipe_id, gone, time.time())
 
 
+def is_enabled(connection: Connection, recipe_id: int) -> bool:
+    """Whether the task of a recipe is not paused; True as well where it is gone."""
+    of_recipe = (tasks.c.recipe_id == recipe_id) | (tasks.c.next_recipe_id == recipe_id)
+    return connection.execute(sa.select(tasks.c.enabled).where(of_recipe)).scalar() is not False
+
+
 def update_task(connection: Connection, name: str, **values: Any) -> None:
     """Change columns of a task's row."""
     connection.execute(sa.update(tasks).where(tasks.c.name == name).values(**values))

@@ -38,6 +38,7 @@ from lockstep.storage.leases import Lease, Range
 from lockstep.storage.lookup import in_pages
 from lockstep.storage.schema import changes_table
 from lockstep.storage.sources import BATCH_CHARACTERS, row_size
+from lockstep.storage.tasks import is_enabled
 from lockstep.syncing.budget import Budget
 from lockstep.syncing.finer import can_be_cut, finished
 from lockstep.syncing.heartbeat import Heartbeat
@@ -248,6 +249,8 @@ class TaskWorker:
         job = self.job
         with self._transaction(write=True) as connection:
             check_no_batch(connection, job)
+            if not is_enabled(connection, job.recipe_id):
+                raise Stopped  # paused meanwhile, here or by another process
             now = self._clock()
             batch = None
             if left := leases.void_leases(connection, job.recipe_id, now):
@@ -325,7 +328,7 @@ class TaskWorker:
     def _prepare(self, batch: Batch) -> Work | None:
         """Find out what the batch needs; None when its lease was lost meanwhile."""
         started = time.perf_counter()
-        job = self.job
+        job, is_contextual = self.job, self.job.is_contextual
         chunked = chunk_documents(job, batch.rows)
         with self._transaction(write=False) as connection:
             chunks_by_key = finished(connection, job, chunked.chunks)
@@ -336,7 +339,7 @@ class TaskWorker:
                 chunks,
                 stored.get(key, ()),
                 is_gone=batch.rows[key] is None,
-                is_contextual=job.is_contextual,
+                is_contextual=is_contextual,
             )
             for key, chunks in chunks_by_key.items()
         ]
@@ -350,7 +353,7 @@ class TaskWorker:
         with self._transaction(write=True) as connection:
             known, elsewhere = self._look_up(connection, list(by_hash))
             missing = {h: chunk for h, chunk in by_hash.items() if h not in known and h not in elsewhere}
-            if job.is_contextual:
+            if is_contextual:
                 # What is known already goes along: without it, the others' context would be another.
                 contexts = {chunk.context for chunk in missing.values()}
                 missing = {h: chunk for h, chunk in by_hash.items() if chunk.context in contexts and h not in elsewhere}

@@ -67,6 +67,15 @@ FieldChunking = Annotated[
         "--field-chunking", metavar="FIELD=JSON", help='text={"method": "markdown"}; repeatable.', rich_help_panel=CUT
     ),
 ]
+QueryChunking = Annotated[
+    str | None,
+    typer.Option(
+        "--query-chunking",
+        metavar="JSON",
+        help="How a long query is cut; by default as the model takes it.",
+        rich_help_panel=CUT,
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.", rich_help_panel=KEPT),
@@ -89,6 +98,7 @@ def settings_from(
     script: Path | None,
     where: str | None,
     field_chunking: list[str] | None,
+    query_chunking: str | None,
     chunking: Mapping[str, Any],
     **others: Any,
 ) -> dict[str, Any]:
@@ -108,6 +118,8 @@ def settings_from(
         settings["where"] = from_json("--where", where) or None
     if given := {name: value for name, value in chunking.items() if value is not None}:
         settings["chunking"] = given
+    if query_chunking is not None:
+        settings["query_chunking"] = from_json("--query-chunking", query_chunking)
     if field_chunking:
         settings["field_chunking"] = dict(map(chunking_of_field, field_chunking))
     return settings
