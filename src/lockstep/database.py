@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from lockstep.accounts import Accounts, ConnectionTest
-from lockstep.applying import Applying, Plan
 from lockstep.cache import Cache
 from lockstep.collection import Collection
-from lockstep.declared import read as read_declared
 from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError, StoreError
-from lockstep.exporting import write_export
 from lockstep.extracting.values import clean
 from lockstep.follower import Follower, Limits
 from lockstep.models import Registered
@@ -40,14 +37,17 @@ from lockstep.storage.tasks import StoredTask
 from lockstep.storage.usage import UsageRow
 from lockstep.syncing.cached import embed_cached
 from lockstep.syncing.check import Problem, check_task
-from lockstep.syncing.estimate import Estimate, estimate_job
 from lockstep.syncing.fields import Extractors, Functions
 from lockstep.syncing.job import Job
-from lockstep.syncing.preview import Preview, preview_job
 from lockstep.syncing.stats import Progress, SyncReport
 from lockstep.syncing.status import TaskStatus, counts_of, task_status
 from lockstep.tasks import Edit, Tasks, with_companions
 from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Truncate, Vectors
+
+if TYPE_CHECKING:
+    from lockstep.applying import Applying, Plan
+    from lockstep.syncing.estimate import Estimate
+    from lockstep.syncing.preview import Preview
 
 EMBEDDINGS_PAGE = 1000
 
@@ -95,7 +95,6 @@ class Database:
         self._tasks = Tasks(self._dialect, self._schema, self._accounts, self._extractors)
         self._searcher = Searcher(self._dialect, self._tasks)
         self._follower = Follower(self._dialect, self._tasks)
-        self._applying = Applying(self._dialect, self._tasks, self._accounts)
 
     def __enter__(self) -> Database:
         return self
@@ -296,7 +295,9 @@ class Database:
             ConfigError: what is declared is wrong; lists every fault with its place.
             LockstepError: it does not fit the database; lists all that does not.
         """
-        plan = self._applying.plan(read_declared(declared), remove=remove)
+        from lockstep.declared import read
+
+        plan = self._applying().plan(read(declared), remove=remove)
         for warning in plan.warnings:
             warnings.warn(PlainHTTP(warning), stacklevel=2)
         return plan
@@ -315,9 +316,16 @@ class Database:
             ConfigError: what is declared is wrong; nothing was changed.
             LockstepError: it does not fit the database, and nothing was changed; or a step failed: says which were done.
         """
+        from lockstep.applying import Plan
+
         plan = declared if isinstance(declared, Plan) else self.plan_apply(declared, remove=remove)
-        self._applying.apply(plan)
+        self._applying().apply(plan)
         return plan
+
+    def _applying(self) -> Applying:
+        from lockstep.applying import Applying
+
+        return Applying(self._dialect, self._tasks, self._accounts)
 
     # --- syncing ---------------------------------------------------------------------------------------------------
 
@@ -384,6 +392,8 @@ class Database:
             ConfigError: a setting is not allowed, or too much is asked for.
             UnknownName: there is no such task, or no such setting.
         """
+        from lockstep.syncing.preview import preview_job
+
         return preview_job(self._trial(task, settings), n, embed=embed, ids=ids, sample=sample)
 
     def estimate(self, task: str | Task, *, sample: int | None = 2000, **settings: Any) -> Estimate:
@@ -401,6 +411,8 @@ class Database:
             ConfigError: a setting is not allowed.
             UnknownName: there is no such task, or no such setting.
         """
+        from lockstep.syncing.estimate import estimate_job
+
         return estimate_job(self._trial(task, settings), sample)
 
     def cancel_batch(self, task: str) -> int:
@@ -628,6 +640,8 @@ class Database:
             ConfigError: the file cannot be written.
             MissingExtra: the format needs a package that is not installed.
         """
+        from lockstep.exporting import write_export
+
         stored = self._tasks.find(task)
         find = partial(self._document, stored) if with_documents else None
         return write_export(self.embeddings(task), path, format, documents=find, vector_format=vector_format)
