@@ -13,8 +13,7 @@ from lockstep.models.remote.connection import Connection
 from lockstep.recipe import DEMANDS, Demand, Task, changed_settings, demand_of
 from lockstep.storage.base import Dialect
 from lockstep.storage.tasks import StoredTask
-from lockstep.syncing.fields import check_fields
-from lockstep.tasks import Tasks, condition
+from lockstep.tasks import Tasks
 
 Action = Literal["add", "change", "remove"]
 SIGNS: Mapping[Action, str] = {"add": "+", "change": "~", "remove": "-"}
@@ -176,9 +175,7 @@ class Applying:
 
     def _check_source(self, task: Task) -> None:
         with self._dialect.begin(write=False) as connection:
-            source = self._tasks.describe(connection, task.source)
-            condition(task, source)
-            check_fields(connection, self._dialect, source, task)
+            self._tasks.checked(connection, task)
 
     def _demand(self, step: Step, stored: StoredTask, wanted: Task, *, opens: bool) -> Step:
         """A change with what it demands of the vectors that serve, and of those that are being built."""

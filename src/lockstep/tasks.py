@@ -102,7 +102,7 @@ class Tasks:
         with self._dialect.begin(write=False) as connection:
             if self._schema.is_there() and store.list_tasks(connection, task.name):
                 raise ConfigError(f'There is a task "{task.name}" already.', "Choose another name, or remove it first.")
-            source, columns = self._checked(connection, task)
+            source, columns = self.checked(connection, task)
         self._schema.ensure()
         with self._dialect.begin(write=True) as connection:
             recipe = new_recipe(connection, task, model, source, columns)
@@ -122,7 +122,7 @@ class Tasks:
         wanted = Task.from_json(latest.settings, **({"enabled": stored.enabled} | with_companions(settings)))
         model = self._accounts.model(wanted.model)
         with self._dialect.begin(write=False) as connection:
-            self._checked(connection, wanted)
+            self.checked(connection, wanted)
             same_model = vectors.identity_of(connection, stored.model_id) == model.identity
         chunk_tokens(wanted, model)
         return Edit(wanted, changed_settings(before, wanted), demand_of(before, wanted, same_model=same_model))
@@ -142,7 +142,7 @@ class Tasks:
                 if demand_of(self.task(stored.next), edit.task, same_model=same_model) == "nothing":
                     store.update_task(connection, stored.name, next_settings=settings)
                     return
-            source, columns = self._checked(connection, edit.task)
+            source, columns = self.checked(connection, edit.task)
             recipe = new_recipe(connection, edit.task, model, source, columns)
             store.begin_edit(connection, self._dialect, stored, settings, recipe)
 
@@ -267,7 +267,7 @@ class Tasks:
         is_collection = self._schema.is_there() and collections.exists(connection, found.name)
         return replace(found, kind="collection") if is_collection else found
 
-    def _checked(self, connection: Connection, task: Task) -> tuple[Source, tuple[str, ...]]:
+    def checked(self, connection: Connection, task: Task) -> tuple[Source, tuple[str, ...]]:
         """A task's source, and the columns that it reads.
 
         Raises:
@@ -277,7 +277,7 @@ class Tasks:
         extractor = self._extractors.of(task, source, None)
         columns = columns_of(source, task, extractor.reads)
         condition(task, source)
-        check_fields(connection, self._dialect, source, task)
+        check_fields(connection, self._dialect, source, task, extractor.reads)
         return source, columns
 
 

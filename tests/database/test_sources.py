@@ -207,3 +207,37 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
     with pytest.raises(kind, match=says):
         db.add_task("task", "c", model="test:model", **settings)
     assert db.tasks() == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"template": "{{ nam }}: {{ descripton }}"}, {"script": "embeddings.generate({a: this.nam})"}],
+    ids=["template", "script"],
+)
+def test_a_program_that_looks_at_nothing_that_is_there_is_refused(
+    db: lockstep.Database, settings: dict[str, Any]
+) -> None:
+    """A typo is not a task without texts; a name among others may be missing everywhere."""
+    with pytest.raises(UnknownName, match="Did you mean"):
+        db.add_task("task", "c", model="test:model", **settings)
+    found = embed(db, template="{{ Name }}{{ brand }}")
+    assert found["a", "template", 0] == "Parka"
+
+
+def test_text_in_a_column_is_json_only_where_it_holds_an_object_or_a_list(
+    db: lockstep.Database, writer: sqlite3.Connection
+) -> None:
+    """A number, or what looks like one, is printed as it is written."""
+    writer.execute("CREATE TABLE j (id INTEGER PRIMARY KEY, code TEXT, address TEXT, tags TEXT)")
+    writer.execute("""INSERT INTO j VALUES (1, '1e5', '{"city": "Bern"}', '["x", "y"]')""")
+    template = "{{ code }} {{ address.city }} {% for tag in tags %}{{ tag }};{% endfor %}"
+    assert embed(db, "j", template=template)[1, "template", 0] == "1e5 Bern x;y;"
+
+
+def test_a_prefix_looks_into_json_columns(db: lockstep.Database, writer: sqlite3.Connection) -> None:
+    """As a template does."""
+    writer.execute("CREATE TABLE j (id INTEGER PRIMARY KEY, text TEXT, address TEXT)")
+    writer.execute("""INSERT INTO j VALUES (1, 'rain', '{"city": "Bern"}')""")
+    db.add_task("task", "j", {"text": {"context_prefix": "{{ address.city }}"}}, model="test:model")
+    (document,) = db.preview("task").documents
+    assert document.chunks[0].prefix == "Bern "

@@ -184,9 +184,9 @@ def quoted(name: str) -> str:
 
 
 def parse_json(value: Any) -> Any:
-    """What a column's text says as JSON, or the text itself where it is none."""
+    """What a column's text says as JSON, or the text itself where it is no object and no list: "1e5" may be a name."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        return json.loads(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else value
     except ValueError:
         return value
 

@@ -69,10 +69,9 @@ class Extractors:
             MissingExtra: a script or file needs a package that is not installed.
         """
         extractor = self._without_prefixes(task, source, model)
-        chunkings = [task.chunking, *task.field_chunking.values()]
-        if not any(chunking.context_prefix for chunking in chunkings):
+        if not any(each.context_prefix for each in (task.chunking, *task.field_chunking.values())):
             return extractor
-        return PrefixedExtractor(extractor, Prefixes(task.chunking_at, chunkings))
+        return PrefixedExtractor(extractor, prefixes_of(task))
 
     def close(self) -> None:
         """End the processes of scripts."""
@@ -156,11 +155,32 @@ def json_columns_of(source: Source, task: Task, reads: frozenset[str] | None) ->
         return frozenset(source.columns if reads is None else reads)
     paths = [path_in(source, path) for path in (*task.fields, *task.files, *([task.vectors] if task.vectors else []))]
     inner = {path.keys[0] for path in paths if len(path.keys) > 1 or path.text.endswith("[]")}
+    in_prefixes = prefixes_of(task).reads
+    inner |= {*source.columns} if in_prefixes is None else in_prefixes
     return frozenset(inner | ({task.vectors} if task.vectors else set()))
 
 
-def check_fields(connection: Connection, dialect: Dialect, source: Source, task: Task) -> None:
-    """Refuse a field that no document of a collection has, once it has documents.
+def prefixes_of(task: Task) -> Prefixes:
+    """The context prefixes of a task's texts.
+
+    Raises:
+        ConfigError: one of them is no template.
+    """
+    return Prefixes(task.chunking_at, [task.chunking, *task.field_chunking.values()])
+
+
+def check_fields(
+    connection: Connection, dialect: Dialect, source: Source, task: Task, reads: frozenset[str] | None
+) -> None:
+    """Refuse a field that no document of a collection has, once it has documents; of those that a template or script looks
+    at, some may be missing everywhere, but not all.
+
+    Args:
+        connection: in a transaction.
+        dialect: of the database.
+        source: what is embedded.
+        task: the settings.
+        reads: what its extractor looks at.
 
     Raises:
         UnknownName: there is such a field; names the fields that there are.
@@ -169,7 +189,8 @@ def check_fields(connection: Connection, dialect: Dialect, source: Source, task:
         return
     reader = SourceReader(dialect, source, [DATA])
     wanted = (*task.fields, *task.files, *([task.vectors] if task.vectors else []))
-    unseen = {path: compile_path(path) for path in wanted}
+    of_program = reads or frozenset() if not wanted else frozenset()
+    unseen = {path: compile_path(path) for path in wanted} or {name: Path(name, (name,)) for name in of_program}
     names: set[str] = set()
     for rows in reader.all(connection, SAMPLE) if unseen else ():
         for row in rows:
@@ -178,7 +199,8 @@ def check_fields(connection: Connection, dialect: Dialect, source: Source, task:
             except DocumentUnreadable:
                 continue  # the sync will list it
             names.update(list(document)[:NAMES_SHOWN])
-            unseen = {path: compiled for path, compiled in unseen.items() if not extract(document, (compiled,))}
+            missing = {path: compiled for path, compiled in unseen.items() if not extract(document, (compiled,))}
+            unseen = {} if of_program and len(missing) < len(of_program) else missing
         if not unseen:
             return
     if names:

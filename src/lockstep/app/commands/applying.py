@@ -68,10 +68,7 @@ def show(plan: Plan, database: str, file: str) -> None:
     if plan.steps and plan.unchanged:
         note(f"{count(plan.unchanged, 'other is', 'others are')} as declared.")
     elif not plan.steps:
-        what = (
-            f"{count(len(plan.declared.connections), 'connection')} and {count(len(plan.declared.tasks), 'task')} are"
-        )
-        note(f"Nothing to do: the {what} in {database} as {file} declares.")
+        note(f"Nothing to do: {database} is as {file} declares.")
     if plan.left:
         note(f"Not in the file: {', '.join(plan.left)}; --remove removes {'it' if len(plan.left) == 1 else 'them'}.")
     for name, tasks in plan.in_use.items():
