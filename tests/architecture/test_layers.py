@@ -27,7 +27,7 @@ FLOORS = [
     {"recipe"},
     {"storage", "models", "chunking", "extracting", "importing", "exporting", "testing"},
     {"vectors"},
-    {"types"},
+    {"types", "named"},
     {"errors"},
 ]
 # Rooms of one floor that need each other, with the reason.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 import threading
 from collections.abc import Callable, Mapping
-from operator import attrgetter
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import PurePath
+from typing import Any, cast
 
 from lockstep.errors import ConfigError, DocumentUnreadable
 from lockstep.extracting.values import clean
+from lockstep.named import find
 from lockstep.types import Chunking, Text
 
 PLACE = "function"
@@ -123,27 +121,7 @@ def load_function(name: str) -> Function:
     Raises:
         ConfigError: there is none, or its module cannot be imported.
     """
-    module, colon, inside = name.partition(":")
-    if not colon or not module or not inside:
-        raise ConfigError(f'"{name}" names no function.', HOW)
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as exc:
-        if exc.name and (module == exc.name or module.startswith(f"{exc.name}.")):
-            raise ConfigError(
-                f'There is no Python module "{module}".', f"{HOW} It was looked for in {here}, too."
-            ) from exc
-        raise ConfigError(f'The module "{module}" needs the module "{exc.name}", which is not there.') from exc
-    except (Exception, SystemExit) as exc:
-        raise ConfigError(f'The module "{module}" cannot be imported: {type(exc).__name__}: {exc}.') from exc
-    try:
-        function: Function = attrgetter(inside)(found)
-    except AttributeError as exc:
-        raise ConfigError(f'The module "{module}" has no "{inside}".', HOW) from exc
-    return function
+    return cast("Function", find(name, HOW))
 
 
 def _copied(value: Any) -> Any:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from operator import attrgetter
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +13,7 @@ import numpy as np
 from lockstep.errors import BadEmbedding, ConfigError, ProviderError, ProviderRejected
 from lockstep.models.tokens import WordTokenizer
 from lockstep.models.uri import ModelURI
+from lockstep.named import find
 from lockstep.types import Ids, Kind, ModelInfo, Tokenizer, Vectors
 
 PROBE = "hello"
@@ -153,48 +150,19 @@ def open_function(uri: ModelURI, *, download: bool = True) -> FunctionModel:
     """
     del download
     uri.allow("dimensions", "max_tokens", "version", "query", "threads")
-    module, colon, name = uri.name.partition(":")
-    if not colon or not module or not name:
-        raise ConfigError(f'"python:{uri.name}" names no function.', HOW)
+    function = find(uri.name, HOW)
     query = uri.options.get("query", "")
-    query_place = query if ":" in query else f"{module}:{query}"
+    query_place = query if ":" in query else f"{uri.name.partition(':')[0]}:{query}"
     return FunctionModel(
-        find(module, name),
+        function,
         uri.name,
         dimensions=uri.number("dimensions", 0, minimum=1) or None,
         max_tokens=uri.number("max_tokens", MAX_TOKENS, minimum=1),
-        query_function=find(*query_place.split(":", 1)) if query else None,
+        query_function=find(query_place, HOW) if query else None,
         version=uri.options.get("version", ""),
         threads=uri.number("threads", 1, minimum=1),
         query_name=query,
     )
-
-
-def find(module: str, name: str) -> object:
-    """What a module has under a name, which may have dots in it.
-
-    Modules are looked for in the current folder, too, as `python` itself does.
-
-    Raises:
-        ConfigError: it is not there, or the module cannot be imported.
-    """
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as exc:
-        if exc.name and (module == exc.name or module.startswith(f"{exc.name}.")):
-            raise ConfigError(
-                f'There is no Python module "{module}".', f"{HOW} It was looked for in {here}, too."
-            ) from exc
-        raise ConfigError(f'The module "{module}" needs the module "{exc.name}", which is not there.') from exc
-    except Exception as exc:
-        raise ConfigError(f'The module "{module}" cannot be imported: {type(exc).__name__}: {exc}.') from exc
-    try:
-        return attrgetter(name)(found)
-    except AttributeError as exc:
-        raise ConfigError(f'The module "{module}" has no "{name}".', HOW) from exc
 
 
 def shapes(function: object, name: str) -> tuple[Function, Function]:
