@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import lockstep
+from support.commands import run
 
 FAKE = "fake:hash?dimensions=16"
 FILE = f"""
@@ -30,24 +28,6 @@ where = {{ price = {{ "$lt" = 90 }} }}
 max_tokens = 20
 context_prefix = "Straße \\u202e ☕"
 """
-
-
-def run(folder: Path, *words: str, code: int = 0, **environment: str) -> tuple[str, str]:
-    """Run a command that must end with `code`, away from any terminal; returns stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lockstep", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "200", **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, f"exit {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 import lockstep
-from acceptance.test_cli import FAKE, PRODUCTS, run
+from acceptance.test_cli import FAKE, PRODUCTS
 from lockstep.app.commands.cache import bytes_of
 from lockstep.errors import ConfigError
+from support.commands import run
 
 
 @pytest.fixture

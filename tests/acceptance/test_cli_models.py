@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from acceptance.test_cli import run
 from lockstep.testing import ChaosServer
+from support.commands import run
 
 AWAY = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "OPENAI_API_KEY": ""}
 """Whoever asks the network with this finds nobody."""

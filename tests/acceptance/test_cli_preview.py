@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +11,13 @@ import pytest
 import lockstep
 from lockstep.app.commands.previewing import cell, describe_estimate, folded
 from lockstep.syncing.estimate import Estimate
+from support.commands import run
 
 DOCUMENTS: list[dict[str, Any]] = [
     {"id": "parka", "text": "Warm and dry in any weather.\n\nIt has a hood. " + "It is long. " * 60},
     {"id": "sandals", "text": "Light shoes for the beach. \x1b[31m"},
     {"id": "nothing", "text": ""},
 ]
-
-
-def run(folder: Path, *words: object, code: int = 0) -> tuple[str, str]:
-    """Run a command that must end with `code`; returns stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lockstep", *map(str, words)],
-        cwd=folder,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, f"exit {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture
@@ -52,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_preview_shows_chunks_for_people(folder: Path) -> None:
     """Documents, tokens, places and texts, folded; what could steer a terminal is written out."""
-    out, err = run(folder, "preview", "shop.db", "shop")
+    out, err = run(folder, "preview", "shop.db", "shop", COLUMNS="80")
     assert out.startswith("Task shop: local:minilm takes 254 tokens in a chunk, and 2 special ones.\n\nnothing\n")
     assert "  text, chunk 0:" in out
     assert "tokens, characters 0 to " in out

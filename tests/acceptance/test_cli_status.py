@@ -21,11 +21,11 @@ import pytest
 import lockstep
 from lockstep.app.live import Rates, cells, describe, reason, when
 from lockstep.syncing.status import TaskStatus
+from support.commands import DEADLINE_S, run, wait_for
 
 FAKE = "fake:hash?dimensions=16"
 AWAY = "fake:hash?dimensions=17&fail_every=1"
 PICKY = "fake:hash?dimensions=18&reject=text 3"
-DEADLINE_S = 60
 
 
 def start(folder: Path, *words: object, **more: object) -> subprocess.Popen[str]:
@@ -39,22 +39,6 @@ def start(folder: Path, *words: object, **more: object) -> subprocess.Popen[str]
         encoding="utf-8",
         **(streams | more),
     )
-
-
-def run(folder: Path, *words: object, code: int = 0) -> tuple[str, str]:
-    """Run a command that must end with `code`; returns stdout and stderr."""
-    process = start(folder, *words)
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
-    assert "Traceback" not in err
-    return out, err
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -185,12 +169,12 @@ def test_the_screen_shows_tasks_and_gives_the_cursor_back(
         return text.encode() in shown
 
     try:
-        wait_until(lambda: has("backing off after 1 try until"))
+        wait_for(lambda: has("backing off after 1 try until"))
         assert "━".encode() in shown
         run(tmp_path, "sync", "shop.db", "--task", "well")
-        wait_until(lambda: has("100%"))
+        wait_for(lambda: has("100%"))
         process.send_signal(number)
-        wait_until(lambda: has("Stopped."))
+        wait_for(lambda: has("Stopped."))
         assert process.wait(DEADLINE_S) == 130
         assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
         assert b"Traceback" not in shown
