@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ import lockstep
 
 # What is compiled is kept from run to run, but not among the files of whoever runs the tests.
 os.environ.setdefault("LOCKSTEP_CACHE_DIR", f"{tempfile.gettempdir()}/lockstep-tests-{getpass.getuser()}")
+
+# A shell has its background jobs ignore Ctrl-C, and what they start as well; the commands under test must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODEL = "fake:hash?dimensions=16"
 State = set[tuple[Any, ...]]
