@@ -888,3 +888,16 @@ def test_which_vectors_to_give_up_is_a_pure_choice() -> None:
     assert prune.least_recent(days, costs, 300) == [(a, 5, None), (b, 6, 2)]
     assert prune.least_recent(days, costs, 530) == [(a, 5, None), (b, 6, None), (a, 7, 3)]
     assert prune.least_recent(days, costs, 10_000) == [(a, 7, None), (b, 8, None)]
+
+
+def test_a_vector_of_a_beginning_is_not_taken_for_that_of_the_whole_text(path: Path) -> None:
+    """Whoever lets the end be cut off finds it again; whoever does not is told."""
+    long = "word " * 400
+    with lockstep.open(path) as db:
+        with pytest.warns(lockstep.errors.TextsCut):
+            first = db.embed([long], model="local:minilm", truncate="end")
+        with pytest.raises(lockstep.errors.TextTooLong):
+            db.embed([long], model="local:minilm")
+        before = db.cache.stats().hits
+        np.testing.assert_array_equal(db.embed([long], model="local:minilm", truncate="end"), first)
+        assert db.cache.stats().hits == before + 1

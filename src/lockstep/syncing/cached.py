@@ -34,6 +34,9 @@ class LookUps:
     """Texts that were sent to the model."""
 
 
+CUT = b"end"
+"""What the hash of a text has in it that was cut off at the end of what the model takes."""
+
 _LOOK_UPS: WeakKeyDictionary[Dialect, LookUps] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
@@ -104,7 +107,8 @@ def embed_cached(
     """
     asking = Asking(dialect, model, kind, days, truncate, task, clock)
     as_query = kind == "query" and differs(model)
-    hashes = [vectors.hash_text(text, as_query=as_query) for text in texts]
+    cut = texts_cut(model, texts, kind) if truncate == "end" else set()
+    hashes = [vectors.hash_text(text, as_query=as_query, context=CUT if text in cut else None) for text in texts]
     wanted = dict(zip(hashes, texts, strict=True))
     found = read_known(dialect, model, list(wanted), days, clock)
     count(dialect, hits=len(found))
@@ -112,6 +116,15 @@ def embed_cached(
     if missing:
         found |= embed_missing(asking, missing)
     return np.stack([found[h] for h in hashes]) if hashes else np.zeros((0, model.info.dimensions), np.float32)
+
+
+def texts_cut(model: Model, texts: Sequence[str], kind: Kind) -> set[str]:
+    """The texts of which the model will see the beginning only: such a vector is not the whole text's."""
+    if not model.tokenizer.exact:
+        return set()
+    limit = model.text_tokens_max(kind)
+    long = [text for text in texts if model.tokenizer.tokens_max(text) > limit]
+    return {text for text, ids in zip(long, model.tokenizer.ids(long), strict=True) if len(ids) > limit}
 
 
 def embed_missing(asking: Asking, missing: Mapping[bytes, str]) -> dict[bytes, Vectors]:
