@@ -95,6 +95,58 @@ def test_a_sync_that_is_killed_goes_on_where_it_stopped(
     assert kills, "the sync must have been killed in the middle"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_edit_that_is_killed_leaves_the_old_serving_and_goes_on(
+    path: Path, tmp_path: Path, writer: sqlite3.Connection, fill: Callable[[int], None], seed: int
+) -> None:
+    """At any time of the build; another process that syncs ends it, and pays for little twice."""
+    log = tmp_path / "asked"
+    fill(ROWS)
+    add_task(path, log, 0)
+    assert start(path).wait(DEADLINE_S) == 0
+    with lockstep.open(path) as db:
+        before = {e.text for e in db.embeddings("task")}
+        db.edit_task("task", model=f"fake:hash?dimensions=24&delay_ms=4&log={log}")
+    log.unlink()
+    point = random.Random(seed).randrange(ROWS - BATCH)
+    process = start(path)
+    wait_until(lambda: len(lines_of(log)) >= point, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait(DEADLINE_S)
+    with lockstep.open(path) as db:
+        assert "dimensions=16" in db.task("task").model
+        assert {e.text for e in db.embeddings("task")} == before
+        assert db.search("task", "name 7", top_k=1)[0].id == 7
+        assert db.status("task").building is not None
+    writer.execute("UPDATE t SET name = 'changed' WHERE id = 3")
+    assert start(path).wait(DEADLINE_S) == 0
+    with lockstep.open(path) as db:
+        assert "dimensions=24" in db.task("task").model
+    assert_complete(path, (expected_texts() - {"name 3"}) | {"changed"})
+    repeated = sum(count - 1 for count in Counter(lines_of(log)).values())
+    assert repeated <= IN_FLIGHT * BATCH + 1  # what serves embeds the change, too, with its own model
+
+
+def test_two_syncs_at_once_build_one_edit(
+    path: Path, tmp_path: Path, writer: sqlite3.Connection, fill: Callable[[int], None]
+) -> None:
+    """One of them lets it serve, the other finds it done; no text is embedded twice."""
+    log = tmp_path / "asked"
+    fill(ROWS)
+    add_task(path, log, 0)
+    assert start(path).wait(DEADLINE_S) == 0
+    with lockstep.open(path) as db:
+        db.edit_task("task", model=f"fake:hash?dimensions=24&delay_ms=2&log={log}")
+    log.unlink()
+    both = [start(path), start(path)]
+    assert [process.wait(DEADLINE_S) for process in both] == [0, 0]
+    with lockstep.open(path) as db:
+        assert "dimensions=24" in db.task("task").model
+        assert db.status("task").building is None
+    assert_complete(path, expected_texts())
+    assert len(lines_of(log)) == ROWS
+
+
 def test_two_syncs_at_once_share_the_work(
     path: Path, tmp_path: Path, writer: sqlite3.Connection, fill: Callable[[int], None]
 ) -> None:

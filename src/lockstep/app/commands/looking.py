@@ -120,7 +120,7 @@ def tell(one: TaskStatus, database: str) -> None:
             f"{one.task}: {one.tokens:,} tokens paid for, {money(one.cost)}; today {one.tokens_today:,} tokens, "
             f"{money(one.cost_today)}"
         )
-    if one.hit_rate is not None:
+    if one.hit_rate:
         note(f"{one.task}: {one.hit_rate:.0%} of the last day's texts were in the cache.")
     if why := reason(one, time.time()):
         note(f"{one.task} {'is ' if one.outage else ''}{why}", fg="yellow" if one.outage else None)

@@ -282,7 +282,7 @@ def show(
         as_json(found)
     else:
         for name, value in flat(found):
-            line(f"{name:24} {value}")
+            line(f"{name:29} {value}")
 
 
 @app.command("pause")
@@ -343,5 +343,5 @@ def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             lines += flat(value, f"{prefix}{name}.")
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            lines.append((prefix + name, "-" if shown is None else str(shown)))
+            lines.append((prefix + name, "-" if shown in (None, "") else str(shown)))
     return lines
