@@ -38,12 +38,12 @@ from lockstep.storage.schema import tasks as tasks_table
 from lockstep.storage.tasks import OutageKind, StoredTask
 from lockstep.syncing.backoff import pause_s
 from lockstep.syncing.batches import BatchRun, client_of, has_batches
-from lockstep.syncing.budget import Budget
+from lockstep.syncing.budget import Budget, Purse, SharedBudget
 from lockstep.syncing.heartbeat import Heartbeat
 from lockstep.syncing.job import Job
 from lockstep.syncing.prune import prune_if_due
 from lockstep.syncing.retrying import next_try
-from lockstep.syncing.session import TASKS_AT_ONCE, Purse, Session, SharedBudget, Tell
+from lockstep.syncing.session import TASKS_AT_ONCE, Session, Tell
 from lockstep.syncing.stats import SyncReport, SyncStats
 from lockstep.syncing.turns import Pause, Steps, Turns
 from lockstep.syncing.worker import Quota, TaskWorker, fewer_collections, is_caught_up, is_idle

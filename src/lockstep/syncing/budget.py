@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -121,3 +122,33 @@ class Budget:
         dialect: Dialect = self._job.dialect
         with dialect.begin(write=False) as connection:
             return usage.spent(connection, self._job.task.name, today(self._clock()))[0]
+
+
+class Purse:
+    """What the tasks of one sync may cost together."""
+
+    def __init__(self, cost: float | None) -> None:
+        self.cost = cost
+        self.lock = threading.Lock()
+        self.budgets: list[SharedBudget] = []
+
+
+class SharedBudget(Budget):
+    """A task's budget, within that of the whole sync: what other tasks spent or have in flight is not there any more."""
+
+    def __init__(self, job: Job, purse: Purse) -> None:
+        super().__init__(job, max_cost=purse.cost)
+        self._purse = purse
+        purse.budgets.append(self)
+
+    def _set_aside(self, work: object, texts: int, cost: float) -> None:
+        with self._purse.lock:
+            if self._purse.cost is not None:
+                others = (each for each in self._purse.budgets if each is not self)
+                self._max_cost = max(0.0, self._purse.cost - sum(each.taken for each in others))
+            super()._set_aside(work, texts, cost)
+
+    @property
+    def taken(self) -> float:
+        """US dollars, spent or set aside."""
+        return self._spent + sum(list(self._reserved.values()))

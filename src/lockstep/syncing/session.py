@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from lockstep.models.outcome import Stopped
 from lockstep.models.remote.threads import Threads
-from lockstep.syncing.budget import Budget
+from lockstep.syncing.budget import Purse
 from lockstep.syncing.job import Job
 from lockstep.syncing.stats import Progress
 from lockstep.syncing.turns import Pause, Steps
@@ -24,36 +24,6 @@ LOOK_S = 0.1
 
 Tell = Callable[[Progress], None]
 T = TypeVar("T")
-
-
-class Purse:
-    """What the tasks of one sync may cost together."""
-
-    def __init__(self, cost: float | None) -> None:
-        self.cost = cost
-        self.lock = threading.Lock()
-        self.budgets: list[SharedBudget] = []
-
-
-class SharedBudget(Budget):
-    """A task's budget, within that of the whole sync: what other tasks spent or have in flight is not there any more."""
-
-    def __init__(self, job: Job, purse: Purse) -> None:
-        super().__init__(job, max_cost=purse.cost)
-        self._purse = purse
-        purse.budgets.append(self)
-
-    def _set_aside(self, work: object, texts: int, cost: float) -> None:
-        with self._purse.lock:
-            if self._purse.cost is not None:
-                others = (each for each in self._purse.budgets if each is not self)
-                self._max_cost = max(0.0, self._purse.cost - sum(each.taken for each in others))
-            super()._set_aside(work, texts, cost)
-
-    @property
-    def taken(self) -> float:
-        """US dollars, spent or set aside."""
-        return self._spent + sum(list(self._reserved.values()))
 
 
 class Session:

@@ -215,10 +215,12 @@ def describe_change(expected: Estimate) -> list[str]:
     """What a change will take."""
     from lockstep.app.commands.previewing import describe_estimate
 
+    documents = count(expected.documents, "document")
+    if not expected.texts_to_embed:
+        return [f"{documents}.", *describe_estimate(expected)]
     about = "" if expected.exact else "about "
     texts, tokens = count(expected.texts_to_embed, "text"), count(expected.tokens_to_embed, "token")
-    to_embed = f"{about}{texts} to embed, {tokens}" if expected.texts_to_embed else "no text to embed"
-    return [f"{count(expected.documents, 'document')}, {to_embed}.", *describe_estimate(expected)]
+    return [f"{documents}, {about}{texts} to embed, {tokens}.", *describe_estimate(expected)]
 
 
 DEMANDS = {
