@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lockstep.collection import Collection
     from lockstep.database import Database
+    from lockstep.evaluate.results import Evaluation
     from lockstep.models import Registered
     from lockstep.models.base import Model, Provider
     from lockstep.models.remote.connection import Connection
@@ -40,6 +41,7 @@ __all__ = [
     "DocumentError",
     "Embedding",
     "Estimate",
+    "Evaluation",
     "Hit",
     "Model",
     "ModelInfo",
@@ -60,6 +62,7 @@ _HOMES = {
     "DocumentError": "lockstep.types",
     "Embedding": "lockstep.types",
     "Estimate": "lockstep.syncing.estimate",
+    "Evaluation": "lockstep.evaluate.results",
     "Hit": "lockstep.types",
     "Model": "lockstep.models.base",
     "ModelInfo": "lockstep.types",

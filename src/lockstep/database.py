@@ -46,6 +46,7 @@ from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Trun
 
 if TYPE_CHECKING:
     from lockstep.applying import Applying, Plan
+    from lockstep.evaluate.results import Evaluation
     from lockstep.syncing.estimate import Estimate
     from lockstep.syncing.preview import Preview
 
@@ -487,6 +488,31 @@ class Database:
             candidates=candidates,
             min_similarity=min_similarity,
         )
+
+    def evaluate(
+        self, task: str | Sequence[str], queries: Any = None, qrels: Any = None, *, edit: bool = False, **options: Any
+    ) -> Evaluation:
+        """How well a task answers judged queries; without judgements, how much of the exact answer its index finds.
+
+        Args:
+            task: one, or two to compare.
+            queries: texts by id, a list of texts, or the path of BEIR's queries.jsonl; its own chunks when not given.
+            qrels: grades by query and document id, or the path of judgements in BEIR's or TREC's form.
+            edit: compare the task with what an edit of it is building.
+            **options: `k=(10, 100)`, `exact=False`, `sample=200`, `progress`; docs/evaluate.md tells of them.
+
+        Raises:
+            ImportInvalid: a file has another form; says which line.
+            QueryError: no query can be judged, a task is paused or has nothing embedded, a number is out of range.
+        """
+        from lockstep.evaluate.evaluating import Contender, evaluate
+
+        recipes = [self._tasks.find(name) for name in ([task] if isinstance(task, str) else task)]
+        recipes += [stored.next for stored in recipes if stored.next] if edit else []
+        begin = partial(self._dialect.begin, write=False)
+        ways = (begin, self._tasks.recipes_of, self._searcher.target, self._searcher.query_vectors)
+        contenders = [Contender(stored, self._tasks.task(stored).model, *ways) for stored in recipes]
+        return evaluate(contenders, queries, qrels, edit=edit, **options)
 
     def embed(
         self,

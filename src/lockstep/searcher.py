@@ -66,12 +66,12 @@ class Searcher:
                     f'Task "{task}" is paused.',
                     f"Resume it first: lockstep task resume {self._dialect.location} {task}",
                 )
-            given = None if query is None else self._query_vectors(stored, query)
+            given = None if query is None else self.query_vectors(stored, query)
             with self._dialect.begin(write=False) as connection:
                 # An edit may have let another recipe serve, for which the query has other vectors.
                 if self._tasks.serving(connection, task).recipe_id != stored.recipe_id:
                     continue
-                target = self._target(connection, stored)
+                target = self.target(connection, stored)
                 excluded = None if given is not None else target.reader.key_of(connection, like)
                 if given is None:
                     given = self._vectors_like(connection, target, task, like, excluded)
@@ -94,7 +94,8 @@ class Searcher:
             raise QueryError(f'Task "{task}" has nothing embedded yet.', f"Run: lockstep sync {self._dialect.location}")
         return hits
 
-    def _target(self, connection: Connection, stored: StoredTask) -> Target:
+    def target(self, connection: Connection, stored: StoredTask) -> Target:
+        """What a search of a recipe looks at, in the caller's transaction."""
         task = self._tasks.task(stored)
         reader = self._tasks.reader(connection, stored, whole=True)
         # Signs say where a vector points, and nothing of its length.
@@ -121,7 +122,12 @@ class Searcher:
         path = Path(self._dialect.location)
         return path.with_name(f"{path.name}-lockstep") / f"{recipe_id}.bits"
 
-    def _query_vectors(self, stored: StoredTask, query: Any) -> Vectors:
+    def query_vectors(self, stored: StoredTask, query: Any) -> Vectors:
+        """The vectors of a text, of several, or those that were given: float32, shape (m, dimensions).
+
+        Raises:
+            QueryError: it is none of these, or empty.
+        """
         texts = [query] if isinstance(query, str) else query
         if isinstance(texts, Sequence) and len(texts) and all(isinstance(text, str) for text in texts):
             return self._embed_queries(stored, [check_text(text) for text in texts])

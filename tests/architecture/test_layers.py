@@ -18,9 +18,9 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # A room may import those below it, and itself.
 FLOORS = [
     {"__main__"},
-    {"app"},
-    {"database", "collection", "cache", "evaluate"},
-    {"follower", "searcher", "applying"},
+    {"app", "sqlite"},
+    {"database", "collection", "cache"},
+    {"follower", "searcher", "applying", "evaluate"},
     {"tasks"},
     {"accounts", "declared"},
     {"syncing", "searching"},
@@ -58,7 +58,16 @@ HOMES = {
     "typer": ["app/"],
     "click": ["app/"],
     "rich": ["app/"],
-    "sqlalchemy": ["storage/", "syncing/", "searching/", "database.py", "follower.py", "searcher.py", "tasks.py"],
+    "sqlalchemy": [
+        "storage/",
+        "syncing/",
+        "searching/",
+        "evaluate/",
+        "database.py",
+        "follower.py",
+        "searcher.py",
+        "tasks.py",
+    ],
 }
 
 

@@ -1,0 +1,227 @@
+"""`evaluate`: how well a task answers, by judged queries or by what exact search finds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, open_existing
+from lockstep.app.output import as_json, count, line, note, shown_id, snippet, table
+
+if TYPE_CHECKING:
+    from lockstep.evaluate.results import Evaluation, Latency, QueryResult, Score, TaskEvaluation
+
+QUERY_CHARACTERS = 80
+FOUND_CHARACTERS = 90
+SAY_EVERY_S = 5.0
+IDS_SHOWN = 3
+
+
+def evaluate(
+    database: DatabasePath,
+    task: TaskName,
+    queries: Annotated[
+        str | None, typer.Option("--queries", metavar="FILE", help='JSON Lines: {"_id": "q1", "text": "…"}')
+    ] = None,
+    qrels: Annotated[
+        str | None, typer.Option("--qrels", metavar="FILE", help="Judgements, in BEIR's or TREC's form.")
+    ] = None,
+    against: Annotated[str | None, typer.Option("--against", metavar="TASK", help="Compare with another task.")] = None,
+    edit: Annotated[bool, typer.Option("--edit", help="Compare with what an edit of the task is building.")] = False,
+    k: Annotated[
+        list[int] | None, typer.Option("-k", help="How far measures look; repeatable.", show_default="10, 100")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
+    sample: Annotated[int, typer.Option("--sample", help="Chunks to search with where no queries are given.")] = 200,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="How many of the worst queries to show.")] = 5,
+    json: Json = False,
+) -> None:
+    """How well a task answers: by judged queries, or by what exact search finds."""
+    with open_existing(database) as db:
+        result = db.evaluate(
+            task if against is None else [task, against],
+            queries,
+            qrels,
+            edit=edit,
+            k=k or (10, 100),
+            exact=exact,
+            sample=sample,
+            progress=teller(),
+        )
+    if json:
+        as_json(evaluation_json(result))
+    else:
+        show_evaluation(result, worst)
+
+
+def teller() -> Callable[[int, int], None]:
+    """Says how far it has come, every few seconds."""
+    last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SAY_EVERY_S and done < total:
+            last = time.monotonic()
+            note(f"{done:,} of {count(total, 'search', 'searches')}")
+
+    return tell
+
+
+def evaluation_json(result: Evaluation) -> dict[str, Any]:
+    """An evaluation for a program."""
+    return asdict(result)
+
+
+# --- for people ---------------------------------------------------------------------------------------------------------
+
+
+def show_evaluation(result: Evaluation, worst: int) -> None:
+    """The measures, what they rest on, and the queries that are worth a look."""
+    for task in result.tasks:
+        line(f"Task {task.name} with {task.model}", bold=True)
+    line(describe(result))
+    line()
+    if len(result.tasks) == 2:
+        show_comparison(result, worst)
+    else:
+        show_one(result, worst)
+    for sentence in remarks(result):
+        note(sentence, fg="yellow")
+
+
+def describe(result: Evaluation) -> str:
+    """What was measured, in a sentence."""
+    if result.judged:
+        way = "exact search" if result.exact else "the index"
+        return f"{count(result.queries, 'judged query', 'judged queries')}, the first {result.depth} documents by {way}"
+    return f"The index against exact search, {count(result.queries, 'query', 'queries')}"
+
+
+def show_one(result: Evaluation, worst: int) -> None:
+    """One task's measures, and its worst queries."""
+    (task,) = result.tasks
+    table(
+        ["measure", "mean", "95 % interval"],
+        [[name, f"{score.value:.3f}", interval(score)] for name, score in task.scores.items()],
+    )
+    line()
+    line(latency_of(task.latency))
+    name, perfect = next(iter(task.scores)), 1.0
+    shown = [each for each in task.worst(worst) if each.scores[name] < perfect]
+    if shown:
+        line()
+        line(f"Worst by {name}", bold=True)
+    for each in shown:
+        show_query(each, f"{each.scores[name]:.3f}", judged=result.judged)
+
+
+def show_comparison(result: Evaluation, worst: int) -> None:
+    """Two tasks side by side, and the queries that differ most."""
+    first, second = result.tasks
+    rows = [
+        [
+            name,
+            f"{first.scores[name].value:.3f}",
+            f"{second.scores[name].value:.3f}",
+            f"{difference.value:+.3f}",
+            interval(difference, signed=True),
+            verdict(difference, result),
+        ]
+        for name, difference in result.differences.items()
+    ]
+    table(["measure", first.name, second.name, "difference", "95 % interval", "better"], rows)
+    line()
+    for task in result.tasks:
+        line(f"{task.name}: {latency_of(task.latency)}")
+    name, changes = next(iter(result.differences)), result.changed(worst)
+    if changes:
+        line()
+        line(f"Changed most by {name}", bold=True)
+    for change in changes:
+        line(
+            f"{change.difference:+.3f}  {change.before.id}  {snippet(change.before.text, QUERY_CHARACTERS)}", bold=True
+        )
+        for task, each in ((first, change.before), (second, change.after)):
+            line(f"        {task.name}: {each.scores[name]:.3f}, {rank_of(each)}")
+            show_found(each, 1, indent=10)
+
+
+def verdict(difference: Score, result: Evaluation) -> str:
+    """Which task is better; nothing where the interval holds zero."""
+    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
+        return "not told apart"
+    return result.tasks[1 if difference.value > 0 else 0].name
+
+
+def interval(score: Score, *, signed: bool = False) -> str:
+    """`0.351 to 0.470`."""
+    if score.low is None or score.high is None:
+        return "one query only"
+    return f"{score.low:+.3f} to {score.high:+.3f}" if signed else f"{score.low:.3f} to {score.high:.3f}"
+
+
+def latency_of(latency: Latency) -> str:
+    """How long a search took, in a sentence."""
+    embedding = f", and {latency.embedding_ms:.1f} ms to embed a query" if latency.embedding_ms else ""
+    return (
+        f"A search for {count(latency.top_k, 'document')} took {latency.median_ms:.1f} ms (median), "
+        f"{latency.p95_ms:.1f} ms (p95), {latency.p99_ms:.1f} ms (p99){embedding}."
+    )
+
+
+def show_query(each: QueryResult, score: str, *, judged: bool) -> None:
+    """A query: what should have been found, and what was found instead."""
+    line(f"{score}  {each.id}  {snippet(each.text, QUERY_CHARACTERS)}", bold=True)
+    if judged:
+        line(f"       {rank_of(each)}; lacking: {', '.join(each.lacking) or 'none'}")
+        show_found(each, IDS_SHOWN)
+    else:
+        line(f"       lacking: {', '.join(each.lacking)}")
+
+
+def rank_of(each: QueryResult) -> str:
+    """Where the first relevant document stands."""
+    of = count(each.relevant, "relevant document")
+    return f"none of {of} found" if each.first_relevant is None else f"first of {of} at rank {each.first_relevant}"
+
+
+def show_found(each: QueryResult, most: int, indent: int = 7) -> None:
+    """The first documents that were found."""
+    for rank, hit in enumerate(each.found[:most], 1):
+        grade = "not judged" if hit.grade is None else f"grade {hit.grade}"
+        what = f"{rank}. {hit.similarity:.3f}  {shown_id(hit.id)} ({grade})  {snippet(hit.text, FOUND_CHARACTERS)}"
+        line(" " * indent + what)
+
+
+def remarks(result: Evaluation) -> list[str]:
+    """What was left out, and what the numbers suffer from."""
+    said = [
+        f"{count(len(ids), 'query was', 'queries were')} left out, {reason}: {some_of(ids)}"
+        for reason, ids in result.left_out.items()
+    ]
+    said += [missing_from(task) for task in result.tasks if task.missing]
+    return said + [unembedded_of(task) for task in result.tasks if task.embedded < task.documents]
+
+
+def unembedded_of(task: TaskEvaluation) -> str:
+    """That some documents cannot be found."""
+    return (
+        f"{task.name}: {task.embedded:,} of {count(task.documents, 'document')} are embedded; "
+        "the others have no text, failed, or wait for a sync"
+    )
+
+
+def missing_from(task: TaskEvaluation) -> str:
+    """Which relevant documents cannot be found."""
+    are, counted = ("is", "counts") if len(task.missing) == 1 else ("are", "count")
+    number = count(len(task.missing), "relevant document")
+    return f"{number} {are} not in the source of {task.name}, and {counted} as not found: {some_of(task.missing)}"
+
+
+def some_of(ids: Sequence[str]) -> str:
+    """The first few."""
+    return ", ".join(ids[:IDS_SHOWN]) + (", …" if len(ids) > IDS_SHOWN else "")
