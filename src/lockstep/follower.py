@@ -27,6 +27,7 @@ from lockstep.errors import (
     LockstepError,
     ProviderError,
     ProviderUnavailable,
+    QueryError,
     SourceError,
     StoreError,
 )
@@ -273,7 +274,7 @@ class Follower:
                 return Outcome()
             if not (yield from session.take_place(stored.recipe_id)):
                 return None
-        except (SourceError, ConfigError) as exc:
+        except (SourceError, ConfigError, QueryError) as exc:
             # A table or a column that is gone holds up no other task.
             self._note(stored, session.connection, exc, tries)
             return Outcome(problem=exc)
@@ -291,7 +292,8 @@ class Follower:
             return replace(outcome, stats=before.stats + outcome.stats, notes=before.notes)
         except Stopped:
             return Outcome()
-        except (SourceError, *INTERRUPTIONS) as exc:
+        # A filter may take too long for a document that someone wrote.
+        except (SourceError, QueryError, *INTERRUPTIONS) as exc:
             assert isinstance(exc, LockstepError)
             self._note(stored, session.connection, exc, tries)
             return Outcome(problem=exc)
@@ -503,7 +505,7 @@ def outage_kind(problem: LockstepError | None) -> OutageKind | None:
         return "cost"
     if isinstance(problem, BatchPending):
         return "batch"
-    return "refused" if isinstance(problem, AccessRefused | ConfigError) else "away"
+    return "refused" if isinstance(problem, AccessRefused | ConfigError | QueryError) else "away"
 
 
 def is_due(stored: StoredTask, now: float) -> bool:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as fields_of
+from datetime import date
 from typing import Any, Literal
 
 from lockstep.errors import ConfigError, UnknownName
@@ -177,6 +178,8 @@ class Task:
             settings["model"] = f"{PREMADE}:{settings.get('dimensions')}"
         if settings.get("model", "") is None:
             del settings["model"]
+        if settings.get("where") is not None:
+            settings["where"] = plain(settings["where"])
         return cls(
             name=name,
             source=source,
@@ -221,6 +224,15 @@ def chunking_from(given: Any) -> Chunking:
         if setting not in known:
             raise UnknownName("chunking setting", setting, known)
     return Chunking(**given)
+
+
+def plain(value: Any) -> Any:
+    """A filter as JSON holds it: dates become `{"$date": …}`, as in MongoDB's Extended JSON."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return {"$date": value.isoformat()} if isinstance(value, date) else value
 
 
 def listed(given: Sequence[str] | str | None) -> tuple[str, ...]:

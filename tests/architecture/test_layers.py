@@ -48,6 +48,7 @@ HOMES = {
     "httpx": ["models/hub/", "models/remote/http.py"],
     "safetensors": ["models/local/folder.py", "models/local/by_torch/"],
     "PIL": ["models/images.py"],
+    "regex": ["storage/regexp.py"],
     "faiss": ["searching/scan.py"],
     "pyarrow": ["importing/parquet.py", "exporting/parquet.py"],
     "jinja2": ["extracting/sandbox.py"],

@@ -6,6 +6,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,24 @@ def test_settings_that_cannot_be_are_refused_with_what_can(db: lockstep.Database
         with pytest.raises(kind, match=says):
             db.add_task("task", "c", model="test:model" if "vectors" not in settings else None, **settings)
     assert db.tasks() == []
+
+
+def test_a_task_may_filter_by_dates(db: lockstep.Database) -> None:
+    """Python's own, which the database keeps as MongoDB writes them."""
+    db.collection("d").upsert(
+        [{"id": "old", "text": "a", "at": "2024-01-01"}, {"id": "new", "text": "b", "at": "2026-01-01"}]
+    )
+    db.add_task("task", "d", ["text"], model="test:model", where={"at": {"$gte": date(2025, 1, 1)}})
+    db.sync()
+    assert [e.id for e in db.embeddings("task")] == ["new"]
+    assert db.task("task").where == {"at": {"$gte": {"$date": "2025-01-01"}}}
+
+
+def test_a_filter_that_explodes_holds_up_its_task_only(db: lockstep.Database) -> None:
+    """Its task is paused with the reason; the others are synced."""
+    db.collection("d").upsert([{"id": "bad", "text": "a" * 40 + "!"}])
+    db.add_task("explodes", "d", ["text"], model="test:model", where={"text": {"$regex": "^(a|a)*$"}})
+    db.add_task("well", "c", ["text"], model="test:model")
+    report = db.sync()
+    assert "explodes" in report.outages
+    assert report.tasks["well"].documents == len(TEXTS)

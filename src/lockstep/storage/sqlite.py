@@ -22,6 +22,7 @@ from lockstep.errors import (
     StoreLocked,
     StoreReadOnly,
 )
+from lockstep.storage import regexp
 from lockstep.storage.base import BrokenText, Source, UniqueKey
 from lockstep.storage.schema import PREFIX, KeyType
 from lockstep.storage.sources import quoted
@@ -239,8 +240,9 @@ class SQLite:
         return triggers
 
 
-def configure(connection: sqlite3.Connection, _: object) -> None:
+def configure(connection: sqlite3.Connection, record: sa.pool.ConnectionPoolEntry) -> None:
     """Set up a new connection. Transactions are begun by us, never by the driver."""
+    record.info[regexp.FUNCTION] = regexp.register(connection)
     connection.isolation_level = None
     # Text that is not UTF-8 must not stop the batch it is read in.
     connection.text_factory = decode_text
@@ -250,6 +252,7 @@ def configure(connection: sqlite3.Connection, _: object) -> None:
 
 def begin_transaction(connection: Connection) -> None:
     """A writer takes the lock at once: upgrading a read to a write later cannot wait, it fails."""
+    connection.info[regexp.FUNCTION].begin()
     write = connection.get_execution_options().get("lockstep_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -335,6 +338,8 @@ def translate(exc: sa.exc.DBAPIError, location: str) -> LockstepError:
 def translate_sqlite(exc: sqlite3.Error, location: str) -> LockstepError:
     """The error of ours for one of SQLite's."""
     code = getattr(exc, "sqlite_errorname", "") or ""
+    if str(exc) == regexp.RAISED:
+        return regexp.too_slow()
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreLocked(
             f"Another program has been writing to {location} for more than {BUSY_TIMEOUT_S:g} seconds.",
