@@ -124,22 +124,6 @@ def _opened(part: Path, stack: contextlib.ExitStack) -> BinaryIO:
     return stack.enter_context(file)
 
 
-def described(row: Row, with_documents: bool) -> dict[str, Any]:
-    """Everything of a row but its vector, as JSON holds it."""
-    each = row.embedding
-    fields = {
-        "id": json_value(each.id),
-        "path": each.path,
-        "position": each.position,
-        "text": each.text,
-        "start": each.start,
-        "end": each.end,
-    }
-    if with_documents:
-        fields["document"] = json_value(row.document)
-    return fields
-
-
 def json_value(value: Any) -> Any:
     """A value as JSON holds it; ids follow the same rules.
 
@@ -164,6 +148,22 @@ def json_value(value: Any) -> Any:
         case list() | tuple():
             return [json_value(inner) for inner in value]
     return str(value)
+
+
+def described(row: Row, with_documents: bool, value_of: Callable[[Any], Any] = json_value) -> dict[str, Any]:
+    """Everything of a row but its vector; ids and documents as `value_of` makes them."""
+    each = row.embedding
+    fields = {
+        "id": value_of(each.id),
+        "path": each.path,
+        "position": each.position,
+        "text": each.text,
+        "start": each.start,
+        "end": each.end,
+    }
+    if with_documents:
+        fields["document"] = value_of(row.document)
+    return fields
 
 
 def json_line(fields: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from lockstep.errors import ConfigError, MissingExtra
-from lockstep.exporting.base import Row, batches, json_value, replacing
+from lockstep.exporting.base import Row, batches, described, json_value, replacing
 from lockstep.types import Form
 from lockstep.vectors.layouts import SUBTYPE_VECTOR, to_bson
 from lockstep.vectors.quantization import codec
@@ -54,20 +54,8 @@ def write(rows: Iterator[Row], path: Path | str, vector_format: str, with_docume
 
 
 def _fields(row: Row, with_documents: bool) -> dict[str, Any]:
-    each = row.embedding
-    known_as = _value(each.id)
-    fields = {
-        "_id": {"id": known_as, "path": each.path, "position": each.position},
-        "id": known_as,
-        "path": each.path,
-        "position": each.position,
-        "text": each.text,
-        "start": each.start,
-        "end": each.end,
-    }
-    if with_documents:
-        fields["document"] = _value(row.document)
-    return fields
+    fields = described(row, with_documents, _value)
+    return {"_id": {name: fields[name] for name in ("id", "path", "position")}, **fields}
 
 
 def _value(value: Any) -> Any:
