@@ -213,9 +213,10 @@ class TaskWorker:
             limit = quota.within(self._batch_documents)
             batch = self._claim(limit) if len(in_flight) <= self._threads and limit > 0 else None
             if batch:
-                quota.take(len(batch.rows))
                 work = self._prepare(batch)
                 if work is not None:
+                    # What was left to the queue, since its texts are on their way elsewhere, has its turn again.
+                    quota.take(len(work.plans) + len(work.errors))
                     self._start(work, pool)
                     in_flight.append(work)
                     # All of it is on its way to the model elsewhere: to claim it again at once would only spin.
