@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import cache, chunking, edits, minilm, providers, quantization, scripts, sync
+from bench import cache, chunking, edits, minilm, providers, quantization, scripts, search, sync
 
 sync.main()
 edits.main()
@@ -12,3 +12,4 @@ quantization.main()
 cache.main()
 providers.main()
 minilm.main()
+search.main()

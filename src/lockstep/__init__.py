@@ -20,20 +20,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lockstep.collection import Collection
     from lockstep.database import Database
+    from lockstep.errors import SearchStopped, StoreInterrupted
     from lockstep.evaluate.results import Evaluation
     from lockstep.models import Registered
     from lockstep.models.base import Model, Provider
     from lockstep.models.remote.connection import Connection
+    from lockstep.models.rerank.base import Reranker
     from lockstep.recipe import Task
+    from lockstep.searching.request import SearchOptions
+    from lockstep.searching.trace import Explanation
     from lockstep.syncing.estimate import Estimate
     from lockstep.syncing.fields import Functions
     from lockstep.syncing.preview import Preview
-    from lockstep.types import Chunk, Chunking, DocumentError, Embedding, Hit, ModelInfo
+    from lockstep.types import Chunk, Chunking, ChunkMatch, DocumentError, Embedding, Hit, Hits, ModelInfo, Part
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Chunk",
+    "ChunkMatch",
     "Chunking",
     "Collection",
     "Connection",
@@ -42,19 +47,28 @@ __all__ = [
     "Embedding",
     "Estimate",
     "Evaluation",
+    "Explanation",
     "Hit",
+    "Hits",
     "Model",
     "ModelInfo",
+    "Part",
     "Preview",
     "Provider",
+    "Reranker",
+    "SearchOptions",
+    "SearchStopped",
+    "StoreInterrupted",
     "Task",
     "__version__",
     "model",
     "open",
+    "reranker",
 ]
 
 _HOMES = {
     "Chunk": "lockstep.types",
+    "ChunkMatch": "lockstep.types",
     "Chunking": "lockstep.types",
     "Collection": "lockstep.collection",
     "Connection": "lockstep.models.remote.connection",
@@ -63,11 +77,18 @@ _HOMES = {
     "Embedding": "lockstep.types",
     "Estimate": "lockstep.syncing.estimate",
     "Evaluation": "lockstep.evaluate.results",
+    "Explanation": "lockstep.searching.trace",
     "Hit": "lockstep.types",
+    "Hits": "lockstep.types",
     "Model": "lockstep.models.base",
     "ModelInfo": "lockstep.types",
+    "Part": "lockstep.types",
     "Preview": "lockstep.syncing.preview",
     "Provider": "lockstep.models.base",
+    "Reranker": "lockstep.models.rerank.base",
+    "SearchOptions": "lockstep.searching.request",
+    "SearchStopped": "lockstep.errors",
+    "StoreInterrupted": "lockstep.errors",
     "Task": "lockstep.recipe",
 }
 
@@ -101,6 +122,26 @@ def model(uri: str | None = None, *, connection: Connection | None = None, **opt
 
     links = Links(lambda name: connection if connection and connection.name == name else None)
     return open_model(with_options(uri or default_model(), options), links=links)
+
+
+def reranker(
+    uri: str, *, connection: Connection | None = None, download: bool = True, **options: str | int | bool
+) -> Reranker:
+    """Open a reranker without a database; see `lockstep.Reranker`.
+
+    Args:
+        uri: `provider:name?option=value`: `cohere:rerank-v3.5`, `local:cross-encoder/ms-marco-MiniLM-L6-v2`,
+            `local:./folder`, `python:package.module:function`.
+        connection: an account at a service; the URI begins with its name.
+        download: fetch a local one that is not here.
+        **options: the same as behind the `?`.
+    """
+    from lockstep.models.remote import Links
+    from lockstep.models.rerank import open_reranker
+    from lockstep.models.uri import with_options
+
+    links = Links(lambda name: connection if connection and connection.name == name else None)
+    return open_reranker(with_options(uri, options), links=links, download=download)
 
 
 def __getattr__(name: str) -> Any:

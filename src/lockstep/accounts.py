@@ -15,6 +15,8 @@ from lockstep.models.remote.batches import no_batches
 from lockstep.models.remote.connection import Connection
 from lockstep.models.remote.kinds import KINDS
 from lockstep.models.remote.remote_model import RemoteModel
+from lockstep.models.rerank import open_reranker
+from lockstep.models.rerank.base import Reranker
 from lockstep.models.uri import ModelURI
 from lockstep.storage import connections as store
 from lockstep.storage.base import Dialect
@@ -49,16 +51,37 @@ class Accounts:
         self._registered = dict(registered)
         self._links = Links(self.find, lambda: [connection.name for connection in self.connections()])
         self._models: dict[tuple[str, str], Model] = {}
+        self._rerankers: dict[tuple[str, str], Reranker] = {}
         self._lock = threading.RLock()
 
     def model(self, uri: str, *, download: bool = True) -> Model:
         """The model of that URI; opened again when its connection was changed."""
-        connection = None if uri in self._registered else self.find(ModelURI.parse(uri).provider)
-        key = (uri, connection.to_json() if connection else "")
+        key = self._key(uri)
         with self._lock:
             if key not in self._models:
                 self._models[key] = open_model(uri, self._registered, links=self._links, download=download)
             return self._models[key]
+
+    def reranker(self, uri: str, *, download: bool = False) -> Reranker:
+        """The reranker of that URI; opened again when its connection was changed.
+
+        Args:
+            uri: see `open_reranker`.
+            download: fetch a local one that is not here; never in the middle of a search.
+
+        Raises:
+            LockstepError: as `open_reranker`.
+        """
+        key = self._key(uri)
+        with self._lock:
+            if key not in self._rerankers:
+                self._rerankers[key] = open_reranker(uri, self._registered, links=self._links, download=download)
+            return self._rerankers[key]
+
+    def _key(self, uri: str) -> tuple[str, str]:
+        """What tells an opened model apart: its URI, and the connection's settings."""
+        connection = None if uri in self._registered else self.find(ModelURI.parse(uri).provider)
+        return uri, connection.to_json() if connection else ""
 
     def check_batches(self, uris: list[str]) -> None:
         """Refuse models of which none is at a service with a batch endpoint.

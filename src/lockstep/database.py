@@ -11,25 +11,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
-
 from lockstep.accounts import Accounts, ConnectionTest
+from lockstep.answers import Answers
 from lockstep.cache import Cache
 from lockstep.collection import Collection
 from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError, StoreError
+from lockstep.evaluate.contenders import Ways
+from lockstep.evaluate.judging import Judge
 from lockstep.extracting.values import clean
 from lockstep.follower import Follower, Limits
+from lockstep.indexes import Indexes
 from lockstep.models import Registered
 from lockstep.models.base import checked_texts
 from lockstep.models.remote.connection import Connection as ModelConnection
 from lockstep.recipe import Task, default_model
 from lockstep.searcher import Searcher
-from lockstep.searching.filters import Where
 from lockstep.storage import collections, embeddings, failures, vectors
 from lockstep.storage import history as hours
 from lockstep.storage import usage as ledger
 from lockstep.storage.base import Dialect
 from lockstep.storage.changes import enqueue
+from lockstep.storage.gates import StoredGate
 from lockstep.storage.history import HistoryRow
 from lockstep.storage.migrations import Schema
 from lockstep.storage.sqlite import SQLite
@@ -42,7 +44,7 @@ from lockstep.syncing.job import Job
 from lockstep.syncing.stats import Progress, SyncReport
 from lockstep.syncing.status import TaskStatus, counts_of, task_status
 from lockstep.tasks import Edit, Tasks, with_companions
-from lockstep.types import DocumentError, DocumentId, Embedding, Hit, Kind, Truncate, Vectors
+from lockstep.types import DocumentError, DocumentId, Embedding, Kind, Truncate, Vectors
 
 if TYPE_CHECKING:
     from lockstep.applying import Applying, Plan
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 EMBEDDINGS_PAGE = 1000
 
 
-class Database:
+class Database(Answers, Indexes):
     """A database whose embeddings are kept in step with its data. Open one with `lockstep.open`.
 
     Methods may be called from several threads.
@@ -94,8 +96,11 @@ class Database:
         self._accounts = Accounts(self._dialect, self._schema, models or {})
         self._extractors = Extractors(self._dialect.folder, functions or {})
         self._tasks = Tasks(self._dialect, self._schema, self._accounts, self._extractors)
-        self._searcher = Searcher(self._dialect, self._tasks)
-        self._follower = Follower(self._dialect, self._tasks)
+        self._searcher = Searcher(self._dialect, self._tasks, self._accounts)
+        ways = (self._searcher.target, self._searcher.query_vectors, self._searcher.rank)
+        self._ways = Ways(self._dialect, self._tasks, *ways)
+        self._judge = Judge(self._ways)
+        self._follower = Follower(self._dialect, self._tasks, judge=self._judge.judge)
 
     def __enter__(self) -> Database:
         return self
@@ -186,31 +191,45 @@ class Database:
     def plan_edit(self, name: str, **settings: Any) -> Edit:
         """What a change of a task's settings would demand: nothing, to store vectors anew, or to build them anew.
 
-        Nothing is changed; `estimate` says what it would cost.
-
-        Raises:
-            ConfigError: a setting is not allowed.
-            UnknownName: there is no such task, or no such setting.
+        Nothing is changed; `estimate` says what it would cost. Arguments and errors are those of `edit_task`.
         """
-        return self._tasks.plan_edit(name, **settings)
+        return self._judge.plan_edit(name, **settings)
 
-    def edit_task(self, name: str, **settings: Any) -> Edit:
+    def edit_task(
+        self, name: str, *, gate: str | None = None, queries: Any = None, qrels: Any = None, **settings: Any
+    ) -> Edit:
         """Change a task's settings, without a moment in which it cannot be searched.
 
         What demands nothing is done at once. Else `sync` builds the embeddings anew beside those that serve, which go on
-        following changes; when it has caught up, they change places in one transaction.
+        following changes; when it has caught up, they change places in one transaction, if its gate holds.
+
+        Args:
+            name: of the task.
+            gate: what must hold of its answers: "ndcg@10 >= 0.98 * current"; an empty text takes away that of the edit.
+            queries: it is judged on, texts by id, or the path of BEIR's queries.jsonl.
+            qrels: grades by query and document id, or the path of judgements in BEIR's or TREC's form.
+            **settings: as in `add_task`.
 
         Raises:
-            ConfigError: a setting is not allowed.
-            UnknownName: there is no such task, or no such setting.
+            ConfigError: a setting is not allowed, or the gate cannot be read.
+            QueryError: no query of the gate can be judged.
+            UnknownName: there is no such task, setting or measure.
         """
-        edit = self._tasks.plan_edit(name, **settings)
+        edit = self._judge.plan_edit(name, gate=gate, queries=queries, qrels=qrels, **settings)
         self._tasks.edit(edit)
         return edit
 
     def finish_edit(self, name: str) -> bool:
-        """Let what an edit built serve although documents failed in it that were all right; False when it still builds."""
-        return self._tasks.switch(name, despite_failures=True)
+        """Let what an edit built serve though documents failed in it or its gate is not met; False when it still builds."""
+        return self._tasks.switch(name, anyway=True)
+
+    def judge_edit(self, name: str) -> bool:
+        """Have the next `sync` judge the gate of an edit again; False when it has none."""
+        return self._tasks.judge_anew(name)
+
+    def gate(self, name: str) -> StoredGate | None:
+        """The gate of a task's edit, and what came of it; None where there is none."""
+        return self._tasks.gate(self._tasks.find(name).name)
 
     def cancel_edit(self, name: str) -> bool:
         """Give up what an edit is building; False when there is nothing."""
@@ -444,75 +463,23 @@ class Database:
 
     # --- searching -------------------------------------------------------------------------------------------------
 
-    def search(
-        self,
-        task: str,
-        query: str | Sequence[str] | Sequence[float] | npt.NDArray[Any] | None = None,
-        *,
-        like: DocumentId | None = None,
-        top_k: int = 10,
-        where: Where | None = None,
-        mode: str = "vector",
-        exact: bool = False,
-        candidates: int | None = None,
-        min_similarity: float | None = None,
-    ) -> list[Hit]:
-        """The documents that are nearest in meaning, best first.
-
-        Args:
-            task: what to search.
-            query: a text, several (a document counts by the one it is nearest to), or a vector.
-            like: instead of a query, the id of a document that others should resemble; it is no hit itself.
-            top_k: documents wanted, 1 to 10,000.
-            where: a filter in MongoDB's form on the source's fields, applied before ranking.
-            mode: "vector".
-            exact: compare with every vector, rather than with the candidates of the index.
-            candidates: vectors examined before rescoring; more finds more of the exact answer, and takes longer.
-            min_similarity: cosine; hits below it are left out.
-
-        Returns:
-            Hits, with `similarity` (cosine, -1 to 1) and the chunk that was nearest.
-
-        Raises:
-            QueryError: the query is empty, the filter is wrong, a number is out of range, nothing is embedded yet.
-            UnknownName: there is no such task.
-        """
-        return self._searcher.search(
-            task,
-            query,
-            like=like,
-            top_k=top_k,
-            where=where,
-            mode=mode,
-            exact=exact,
-            candidates=candidates,
-            min_similarity=min_similarity,
-        )
-
-    def evaluate(
-        self, task: str | Sequence[str], queries: Any = None, qrels: Any = None, *, edit: bool = False, **options: Any
-    ) -> Evaluation:
+    def evaluate(self, task: str | Sequence[str], queries: Any = None, qrels: Any = None, **options: Any) -> Evaluation:
         """How well a task answers judged queries; without judgements, how much of the exact answer its index finds.
 
         Args:
-            task: one, or two to compare.
+            task: one, or several to compare; six at most, each mode of a task counted.
             queries: texts by id, a list of texts, or the path of BEIR's queries.jsonl; its own chunks when not given.
             qrels: grades by query and document id, or the path of judgements in BEIR's or TREC's form.
-            edit: compare the task with what an edit of it is building.
-            **options: `k=(10, 100)`, `exact=False`, `sample=200`, `progress`; docs/evaluate.md tells of them.
+            **options: `edit=False`, `modes="vector"`, `k=(10, 100)`, `exact=False`, `sample=200`, `progress`;
+                docs/evaluate.md tells of them.
 
         Raises:
             ImportInvalid: a file has another form; says which line.
             QueryError: no query can be judged, a task is paused or has nothing embedded, a number is out of range.
         """
-        from lockstep.evaluate.evaluating import Contender, evaluate
+        from lockstep.evaluate.evaluating import evaluate
 
-        recipes = [self._tasks.find(name) for name in ([task] if isinstance(task, str) else task)]
-        recipes += [stored.next for stored in recipes if stored.next] if edit else []
-        begin = partial(self._dialect.begin, write=False)
-        ways = (begin, self._tasks.recipes_of, self._searcher.target, self._searcher.query_vectors)
-        contenders = [Contender(stored, self._tasks.task(stored).model, *ways) for stored in recipes]
-        return evaluate(contenders, queries, qrels, edit=edit, **options)
+        return evaluate(self._ways, task, queries, qrels, **options)
 
     def embed(
         self,

@@ -336,7 +336,7 @@ def in_words(hint: Any) -> str:
 
 
 CHUNKING_SETTINGS = wanted_types(Chunking)
-TASK_SETTINGS = wanted_types(Task) | {"where": "a table, or a text that holds JSON"}
+TASK_SETTINGS = wanted_types(Task) | {"where": "a table, or a text that holds JSON", "index": "a text or a table"}
 CONNECTION_SETTINGS = {name: words for name, words in wanted_types(Connection).items() if name != "settings"}
 
 
@@ -349,6 +349,7 @@ def type_problem(value: Any, wanted: str) -> str | None:
         "a number": ("a number", "a whole number"),
         "a text or a list of texts": (TEXT, "a list of texts"),
         "a table, or a text that holds JSON": (TEXT, "a table"),
+        "a text or a table": (TEXT, "a table"),
     }
     if found in fits.get(wanted, (wanted,)):
         return None
@@ -452,11 +453,14 @@ def of_connection(connection: Connection) -> dict[str, Any]:
 
 def of_task(task: Task) -> dict[str, Any]:
     """The settings of a task that differ from the defaults; the model always, whose default is the environment's."""
-    found = differing(task, {"name", "chunking", "query_chunking", "field_chunking"}) | {"model": task.model}
+    apart = {"name", "index", "chunking", "query_chunking", "field_chunking"}
+    found = differing(task, apart) | {"model": task.model}
     if task.model == f"{PREMADE}:{task.dimensions}":
         del found["model"]
     if task.where is not None and has_null(task.where):
         found["where"] = json.dumps(task.where, ensure_ascii=False)  # TOML has no null
+    if indexed := differing(task.index):
+        found["index"] = indexed if len(indexed) > 1 else task.index.kind
     for name in ("chunking", "query_chunking"):
         if chunked := differing(getattr(task, name)):
             found[name] = chunked

@@ -24,8 +24,10 @@ LockstepError                 carries .hint, one sentence that says what to do
 │   ├── StoreReadOnly         the database file or its folder cannot be written
 │   ├── StoreFull             no room on the disk
 │   ├── StoreCorrupt          not a database, or damaged
+│   ├── StoreInterrupted      a statement was ended, as was asked for
 │   └── StoreTooNew           made by a newer Lockstep: upgrade
 └── QueryError                empty query, bad filter, top_k out of range
+    └── SearchStopped         a search took longer than timeout_s, or was cancelled
 
 TextsCut                      a warning: texts lost their ends, as was asked for; carries tokens
 PlainHTTP                     a warning: a connection sends texts and its key in the clear
@@ -277,9 +279,17 @@ class StoreCorrupt(StoreError):
     """The file is not a database, or is damaged."""
 
 
+class StoreInterrupted(StoreError):
+    """A statement was ended before it was done, because whoever began it asked for that."""
+
+
 class StoreTooNew(StoreError):
     """A newer Lockstep wrote this database."""
 
 
 class QueryError(LockstepError):
     """A search that cannot be answered as it was asked."""
+
+
+class SearchStopped(QueryError):
+    """A search took longer than its `timeout_s`, or was cancelled; nothing was changed."""

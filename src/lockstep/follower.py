@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -31,8 +31,9 @@ from lockstep.errors import (
     SourceError,
     StoreError,
 )
+from lockstep.indexing import Indexing
 from lockstep.models.outcome import INTERRUPTIONS, Stopped
-from lockstep.storage import batches, history
+from lockstep.storage import batches, gates, history
 from lockstep.storage import tasks as task_store
 from lockstep.storage.base import Dialect
 from lockstep.storage.schema import tasks as tasks_table
@@ -53,7 +54,16 @@ from lockstep.types import FORMS
 
 WATCH_POLL_S = 0.1
 LOOK_AT_BATCH_S = 60.0  # between two looks of `watch` at a batch
+RETRY_INDEX_S = 600.0  # between two tries of `watch` to build an index that could not be built
 RETRY_SOURCE_S = 15.0  # most between two looks of `watch` at a table that was gone: that costs nothing
+
+
+class JudgeEdit(Protocol):
+    """Holds what an edit built against its gate."""
+
+    def __call__(self, name: str, is_over: Callable[[], bool], *, patiently: bool) -> bool:
+        """See `Judge.judge`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,8 @@ class Outcome:
     """Whether the problem came up there: the next look should not be at once."""
     again: bool = False
     """Whether there is more to do though no document was looked at."""
+    judged: bool = False
+    """Whether the gate of an edit was judged."""
 
 
 class Agenda:
@@ -131,6 +143,7 @@ class Follower:
         dialect: Dialect,
         tasks: Tasks,
         *,
+        judge: JudgeEdit | None = None,
         clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -139,13 +152,18 @@ class Follower:
         Args:
             dialect: the database.
             tasks: what it knows of its tasks.
+            judge: of edits that have a gate; without one these wait for who has.
             clock: seconds since 1970.
             random: gives a number from [0, 1).
         """
         self._dialect = dialect
         self._tasks = tasks
+        self._judge = judge
         self._clock = clock
         self._random = random
+        self._indexing = Indexing(dialect, tasks)
+        self._indexes_looked_at: dict[tuple[int, str], float] = {}
+        """Recipes, as they are set, whose index was looked at, and when to look again though nothing changes."""
 
     def sync(
         self,
@@ -209,7 +227,7 @@ class Follower:
                 ended = [(recipe_id, outcome) for recipe_id, outcome in turns.take() if outcome]
                 for recipe_id, outcome in ended:
                     agenda.ended(recipe_id, outcome)
-                told = [(names[at], outcome) for at, outcome in ended if outcome.stats.documents or outcome.problem]
+                told = [(names[at], outcome) for at, outcome in ended if is_news(outcome)]
                 if told and report:
                     report(report_of(told, max(outcome.stats.seconds for _, outcome in told)))
                 if told and not stop.is_set():
@@ -230,11 +248,14 @@ class Follower:
     def _prune(self, chosen: list[StoredTask]) -> None:
         if chosen:
             prune_if_due(self._dialect, max(self._tasks.task(stored).cache_days for stored in chosen), self._clock())
+            self._indexing.tidy()
 
     def _document_tries(self, chosen: list[StoredTask], connection: Connection) -> list[float]:
-        """When documents that failed should be tried again, in seconds since 1970."""
+        """When documents that failed should be tried again, and gates, in seconds since 1970."""
         with self._dialect.begin(write=False, on=connection):
-            return [at for stored in chosen if (at := next_try(connection, stored.recipe_id)) is not None]
+            found = [next_try(connection, stored.recipe_id) for stored in chosen]
+            found += [gates.next_try(connection, stored.name) for stored in chosen if stored.is_next]
+            return [at for at in found if at is not None]
 
     def _sync_recipe(
         self, stored: StoredTask, session: Session, *, batch_api: bool = False, watching: bool = False
@@ -244,20 +265,70 @@ class Follower:
         """
         try:
             outcome = yield from self._sync_task(stored, session, batch_api=batch_api, watching=watching)
-            if outcome is None or outcome.problem or not stored.is_next:
+            if outcome is None or outcome.problem:
+                return outcome
+            outcome = yield from self._index(stored, outcome, session, watching=watching)
+            if not stored.is_next:
                 return outcome
             # What serves must end first: what it has bought is not stored when its tables are gone.
             while not session.stop.is_set() and session.at_work & self._serving(stored):
                 yield Pause(seconds=WATCH_POLL_S)
-            if session.stop.is_set() or self._tasks.switch(stored.name):
+            if session.stop.is_set():
                 return outcome
-            # A document that fails keeps it from serving, or something was written meanwhile.
-            return replace(outcome, again=not self._is_idle(stored, session.connection, patiently=True))
+            return (yield from self._end_edit(stored, outcome, session, watching=watching))
         except StoreError:
             if any(recipe.recipe_id == stored.recipe_id for recipe in self._tasks.recipes()):
                 raise
             # The task was removed meanwhile, or the edit given up: there is nothing more to do for it.
             return Outcome()
+
+    def _index(self, stored: StoredTask, outcome: Outcome, session: Session, *, watching: bool) -> Steps[Outcome]:
+        """Build the graph that a task asks for, where it is missing or has fallen behind.
+
+        That it cannot be built fails no sync: searches go on without it, and the report says why.
+        """
+        key = (stored.recipe_id, stored.settings)
+        if session.stop.is_set() or self._tasks.task(stored).index.kind != "hnsw":
+            return outcome
+        looked_at = self._indexes_looked_at.get(key)
+        if watching and looked_at is not None and (not outcome.stats.documents or self._clock() < looked_at):
+            return outcome
+        try:
+            yield from session.batched(partial(self._build_index, stored, session.stop))
+            self._indexes_looked_at[key] = 0.0
+        except Stopped:
+            pass
+        except (StoreError, ProviderError, ConfigError) as exc:
+            self._indexes_looked_at[key] = self._clock() + RETRY_INDEX_S
+            if any(recipe.recipe_id == stored.recipe_id for recipe in self._tasks.recipes()):
+                return replace(outcome, notes=(*outcome.notes, f"Its index was not built: {exc}"))
+        return outcome
+
+    def _build_index(self, stored: StoredTask, stop: threading.Event, tell: Tell) -> None:
+        """In a thread of its own."""
+        if self._indexing.due(stored):
+            self._indexing.build_stored(stored, tell, stop)
+
+    def _end_edit(self, stored: StoredTask, outcome: Outcome, session: Session, *, watching: bool) -> Steps[Outcome]:
+        """Let what was built serve, if its gate lets it."""
+        judged = False
+        if self._judge and self._tasks.gate(stored.name, session.connection):
+            judge = partial(self._judge, stored.name, session.stop.is_set, patiently=watching)
+            try:
+                # It may take as long as a model does.
+                judged = yield from session.opened(judge)
+            except Stopped:
+                return outcome
+            except (ProviderError, SourceError, ConfigError, QueryError) as exc:
+                # Kept with the gate: it holds up the edit, and not what serves.
+                return replace(outcome, problem=exc, judged=True)
+        if self._tasks.switch(stored.name):
+            return replace(outcome, judged=judged)
+        # A document that fails keeps it from serving, or its gate; or something was written meanwhile.
+        gate = self._tasks.gate(stored.name, session.connection)
+        notes = (str(gate),) if gate and (judged or not watching) else ()
+        again = not self._is_idle(stored, session.connection, patiently=True)
+        return replace(outcome, notes=outcome.notes + notes, again=again, judged=judged)
 
     def _serving(self, stored: StoredTask) -> set[int]:
         """The recipe that serves the task now."""
@@ -479,6 +550,11 @@ def report_of(outcomes: list[tuple[str, Outcome]], seconds: float) -> SyncReport
     outages = {name: str(outcome.problem) for name, outcome in outcomes if outcome.problem}
     notes = {name: " ".join(outcome.notes) for name, outcome in outcomes if outcome.notes}
     return SyncReport(stats, outages, seconds, notes)
+
+
+def is_news(outcome: Outcome) -> bool:
+    """Whether `watch` should tell of it."""
+    return bool(outcome.stats.documents or outcome.problem or outcome.judged)
 
 
 class Outage(NamedTuple):

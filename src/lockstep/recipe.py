@@ -15,7 +15,7 @@ from typing import Any, Literal
 from lockstep.errors import ConfigError, UnknownName
 from lockstep.extracting.paths import compile_path
 from lockstep.models.remote.ellmental import environment_model
-from lockstep.types import FORMS, METRICS, Chunking, Form, Metric
+from lockstep.types import FORMS, METRICS, Chunking, Form, IndexSettings, Metric
 
 NAME_LENGTH_MAX = 64
 DAYS_MAX = 36_500
@@ -69,6 +69,8 @@ class Task:
     """What vectors are stored in: float32, float16, int8 or binary."""
     metric: Metric = "cosine"
     """How a search compares vectors: cosine, dot or euclidean."""
+    index: IndexSettings = field(default_factory=IndexSettings)
+    """What finds candidates for a search: "bits", "hnsw", or a mapping with the settings of one."""
     cache_days: int = 90
     """How long a vector that nothing uses is kept, in case its text comes back."""
     query_cache_days: int = 14
@@ -92,6 +94,11 @@ class Task:
         ):
             if value not in known:
                 raise UnknownName(setting, str(value), known)
+        if self.index.kind == "hnsw" and self.quantization == "binary":
+            raise ConfigError(
+                'The index is "hnsw", and binary vectors are what the index "bits" scans: a graph of them is of no use.',
+                'Take the index "bits", or keep vectors as int8.',
+            )
         unknown = self.field_chunking.keys() - {*self.fields, *self.files}
         if unknown:
             raise UnknownName(
@@ -178,6 +185,8 @@ class Task:
             settings["model"] = f"{PREMADE}:{settings.get('dimensions')}"
         if settings.get("model", "") is None:
             del settings["model"]
+        if "index" in settings:
+            settings["index"] = index_from(settings["index"])
         if settings.get("where") is not None:
             settings["where"] = plain(settings["where"])
         return cls(
@@ -224,6 +233,26 @@ def chunking_from(given: Any) -> Chunking:
         if setting not in known:
             raise UnknownName("chunking setting", setting, known)
     return Chunking(**given)
+
+
+def index_from(given: Any) -> IndexSettings:
+    """Settings of an index from what a user gives: them, a kind, a mapping, or None for the default.
+
+    Raises:
+        UnknownName: there is no such kind or setting.
+        ConfigError: a value is not allowed.
+    """
+    if given is None or isinstance(given, IndexSettings):
+        return given or IndexSettings()
+    if isinstance(given, str):
+        given = {"kind": given}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"The index is {given!r}.", 'Say which, for example "hnsw" or {"kind": "hnsw", "m": 32}.')
+    known = {f.name for f in fields_of(IndexSettings)}
+    for setting in given:
+        if setting not in known:
+            raise UnknownName("index setting", str(setting), known)
+    return IndexSettings(**given)
 
 
 def plain(value: Any) -> Any:
@@ -287,6 +316,7 @@ DEMANDS: dict[str, Demand] = {
     "quantization": "requantise",
     "query_chunking": "nothing",
     "metric": "nothing",
+    "index": "nothing",
     "cache_days": "nothing",
     "query_cache_days": "nothing",
     "batch_documents": "nothing",

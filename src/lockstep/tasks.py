@@ -14,9 +14,10 @@ from lockstep.models.base import Model
 from lockstep.models.remote.remote_model import RemoteModel
 from lockstep.recipe import Demand, Task, changed_settings, demand_of, recipe_identity
 from lockstep.searching.filters import compile_filter
-from lockstep.storage import collections, failures, vectors
+from lockstep.storage import collections, failures, gates, vectors
 from lockstep.storage import tasks as store
 from lockstep.storage.base import Dialect, Source
+from lockstep.storage.gates import NewGate, StoredGate
 from lockstep.storage.migrations import Schema
 from lockstep.storage.sources import SourceReader
 from lockstep.storage.tasks import NewRecipe, StoredTask
@@ -34,6 +35,10 @@ class Edit:
     changed: tuple[str, ...]
     """The settings that differ from those of the recipe that serves."""
     demand: Demand
+    gate: NewGate | None = None
+    """What must hold before it serves."""
+    keeps_gate: bool = True
+    """Where it has none, whether it is bound by that of an edit which is being built already."""
 
 
 class Tasks:
@@ -140,35 +145,59 @@ class Tasks:
             if stored.next and edit.changed:
                 same_model = vectors.identity_of(connection, stored.next.model_id) == model.identity
                 if demand_of(self.task(stored.next), edit.task, same_model=same_model) == "nothing":
+                    if settings != stored.next.settings:
+                        gates.judge_anew(connection, stored.name)
                     store.update_task(connection, stored.name, next_settings=settings)
+                    put_gate(connection, edit)
                     return
             source, columns = self.checked(connection, edit.task)
             recipe = new_recipe(connection, edit.task, model, source, columns)
             store.begin_edit(connection, self._dialect, stored, settings, recipe)
+            put_gate(connection, edit)
 
     def rebuild(self, name: str) -> None:
         """Go through all documents again beside what serves; texts that are in the cache cost nothing."""
         task = self.task(self.find(name))
-        self.edit(Edit(task, (), "rebuild"))
+        self.edit(Edit(task, (), "rebuild", keeps_gate=False))
 
-    def switch(self, name: str, *, despite_failures: bool = False) -> bool:
-        """Let what was built serve, in one transaction; False when it is not ready.
-
-        It is ready when it has caught up, and every document that failed in it fails in what serves as well.
+    def switch(self, name: str, *, anyway: bool = False) -> bool:
+        """Let what was built serve, in one transaction; False when it is not ready, or its gate does not let it.
 
         Args:
             name: of the task.
-            despite_failures: switch although documents failed that were all right.
+            anyway: switch although documents failed that were all right, and whatever its gate says.
         """
         with self._dialect.begin(write=True) as connection:
             (stored,) = store.list_tasks(connection, name) or (None,)
-            if not stored or not stored.next or not is_caught_up(connection, stored.next.recipe_id):
+            if not stored or not stored.next or not self.is_ready(connection, stored, despite_failures=anyway):
                 return False
-            worse = failures.keys(connection, stored.next.recipe_id) - failures.keys(connection, stored.recipe_id)
-            if worse and not despite_failures:
+            if not anyway and not gates.is_judged(connection, name, stored.next.recipe_id):
                 return False
             store.finish_edit(connection, self._dialect, stored)
             return True
+
+    def is_ready(self, connection: Connection, stored: StoredTask, *, despite_failures: bool = False) -> bool:
+        """Whether what was built has caught up, and every document that failed in it fails in what serves as well."""
+        if not stored.next or not is_caught_up(connection, stored.next.recipe_id):
+            return False
+        worse = failures.keys(connection, stored.next.recipe_id) - failures.keys(connection, stored.recipe_id)
+        return despite_failures or not worse
+
+    def gate(self, name: str, on: Connection | None = None) -> StoredGate | None:
+        """The gate of a task's edit, and what came of it; None where there is none.
+
+        Args:
+            name: of the task.
+            on: a connection that is in no transaction.
+        """
+        with self._dialect.begin(write=False, on=on) as connection:
+            return gates.find(connection, name)
+
+    def judge_anew(self, name: str) -> bool:
+        """Have the edit's gate judged again by the next sync; False when there is none."""
+        stored = self.find(name)
+        with self._dialect.begin(write=True) as connection:
+            return gates.judge_anew(connection, stored.name)
 
     def cancel_edit(self, name: str) -> bool:
         """Give up what is being built; False when nothing is."""
@@ -279,6 +308,14 @@ class Tasks:
         condition(task, source)
         check_fields(connection, self._dialect, source, task, extractor.reads)
         return source, columns
+
+
+def put_gate(connection: Connection, edit: Edit) -> None:
+    """Bind what is being built to the gate of its edit."""
+    if edit.gate:
+        gates.put(connection, edit.task.name, edit.gate)
+    elif not edit.keeps_gate:
+        gates.forget(connection, edit.task.name)
 
 
 def new_recipe(connection: Connection, task: Task, model: Model, source: Source, columns: tuple[str, ...]) -> NewRecipe:

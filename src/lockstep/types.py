@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -32,6 +32,12 @@ Metric = Literal["cosine", "dot", "euclidean"]
 """How two vectors are compared; `lockstep.vectors.similarity` says how."""
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
+
+IndexKind = Literal["bits", "hnsw"]
+"""What finds candidates for a search; `lockstep.searching.index` says how."""
+
+INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
+INDEX_RANGES = {"m": (4, 128), "ef_construction": (8, 2000), "ef_search": (8, 10_000)}
 
 DocumentId = Any
 """The primary key's value as the database gives it; a tuple where the key has several columns."""
@@ -83,6 +89,39 @@ class Chunking:
             raise ConfigError(f"context_prefix is of type {type(self.context_prefix).__name__}, not a text.")
         if self.headings and not self.method.startswith("markdown"):
             raise ConfigError(f'headings are for Markdown, and the chunking method is "{self.method}".')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexSettings:
+    """How the nearest vectors of a task are found; docs/decisions/hnsw.md says when which is of use.
+
+    Raises:
+        UnknownName: there is no such kind.
+        ConfigError: a number is out of range, or is for another kind.
+    """
+
+    kind: IndexKind = "bits"
+    """`bits` scans the sign bits of all; `hnsw` has a graph besides, which takes minutes to build, and memory."""
+    m: int = 16
+    """Neighbours of each vector in the graph, twice as many on its lowest level."""
+    ef_construction: int = 100
+    """How many vectors are looked at to find the neighbours of one."""
+    ef_search: int = 300
+    """How many vectors a search keeps in view, at least; more find more, and take longer."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in INDEX_KINDS:
+            raise UnknownName("kind of index", str(self.kind), INDEX_KINDS)
+        for each in fields(self):
+            if each.name == "kind":
+                continue
+            value, (low, high) = getattr(self, each.name), INDEX_RANGES[each.name]
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise ConfigError(
+                    f"{each.name} of the index is {value!r}; it must be a whole number from {low} to {high}."
+                )
+            if self.kind != "hnsw" and value != each.default:
+                raise ConfigError(f'{each.name} is for an index of the kind "hnsw", and this is "{self.kind}".')
 
 
 class Text(NamedTuple):
@@ -224,17 +263,53 @@ class Document:
     data: Mapping[str, Any]
 
 
+class Part(NamedTuple):
+    """What one way of searching says of a hit that several found together."""
+
+    rank: int
+    """1 for its best document."""
+    score: float
+    """Its own: a similarity, a BM25 score, a reranker's relevance."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkMatch:
+    """A chunk of a hit, where all that match were asked for."""
+
+    chunk: Chunk
+    similarity: float
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A document that answers a search, with its best chunk."""
 
     id: DocumentId
     document: Mapping[str, Any]
-    similarity: float
-    """Of the query and the best chunk; cosine, in [-1, 1], higher is closer."""
+    similarity: float | None
+    """Of the query and the best chunk by the task's metric, higher is closer: with cosine in [-1, 1]. None where no
+    vectors were compared: mode "keyword"."""
     score: float
     """What this list is ordered by; equals `similarity` in vector mode."""
     chunk: Chunk
+    task: str = ""
+    """That found it."""
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    """Where several ways were put together, the rank and score of the document in each that found it: `vector`,
+    `keyword`, and `rerank` and what it reordered."""
+    highlights: tuple[tuple[int, int], ...] = ()
+    """Where the words of the query stand in `chunk.text`: start and end in characters, end exclusive."""
+    chunks: tuple[ChunkMatch, ...] = ()
+    """All chunks that match, best first, where they were asked for."""
+
+
+class Hits(list[Hit]):
+    """Hits, best first."""
+
+    def __init__(self, hits: Iterable[Hit] = (), partial: str | None = None) -> None:
+        super().__init__(hits)
+        self.partial = partial
+        """Why there may be more soon, in a sentence: the task is still being built. None where it is whole."""
 
 
 @dataclass(frozen=True, slots=True)

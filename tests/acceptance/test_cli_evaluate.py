@@ -71,6 +71,27 @@ def test_evaluate_compares_two_tasks(folder: Path) -> None:
     assert "        shop: 1.000, first of " in out
 
 
+def test_evaluate_compares_modes(folder: Path) -> None:
+    """Means side by side, how each differs from the first, and the queries behind it."""
+    modes = ("--mode", "vector", "--mode", "keyword", "--mode", "hybrid")
+    out, err = run(folder, "evaluate", "shop.db", "shop", *modes, *JUDGED)
+    assert "Task shop vector with local:minilm\nTask shop keyword\nTask shop hybrid with local:minilm\n" in out
+    heads = [line.split() for line in out.splitlines() if line.startswith(("measure", "ndcg@10 "))]
+    assert heads[0] == ["measure", "shop", "vector", "shop", "keyword", "shop", "hybrid"]
+    assert heads[2][:7] == ["ndcg@10", "mean", "95", "%", "interval", "to", "shop"]
+    assert "shop keyword: A search for 100 documents took " in out
+    assert "Worst by ndcg@10\n" in out
+    assert "Changed most by ndcg@10 with shop keyword\n" in out
+    assert err.count("1 relevant document is not in the source of shop, ") == 1
+    found = json.loads(run(folder, "evaluate", "shop.db", "shop", *modes, *JUDGED, "--json")[0])
+    assert [task["mode"] for task in found["tasks"]] == ["vector", "keyword", "hybrid"]
+    assert found["tasks"][0]["differences"] == {}
+    assert set(found["tasks"][1]["differences"]["ndcg@10"]) == {"value", "low", "high"}
+    out, _ = run(folder, "evaluate", "shop.db", "shop", "--mode", "keyword", *JUDGED)
+    assert "Task shop keyword\n" in out
+    assert 'Did you mean "hybrid"' in run(folder, "evaluate", "shop.db", "shop", "--mode", "hybird", *JUDGED, code=2)[1]
+
+
 def test_evaluate_tells_programs(folder: Path) -> None:
     """Everything that is known, as JSON."""
     found = json.loads(run(folder, "evaluate", "shop.db", "shop", *JUDGED, "--exact", "--json")[0])

@@ -18,11 +18,13 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # A room may import those below it, and itself.
 FLOORS = [
     {"__main__"},
-    {"app", "sqlite"},
-    {"database", "collection", "cache"},
+    {"app", "sqlite", "integrations"},
+    {"database", "answers", "indexes", "collection", "cache"},
+    {"advising"},
     {"follower", "searcher", "applying", "evaluate"},
+    {"indexing"},
     {"tasks"},
-    {"accounts", "declared"},
+    {"accounts", "declared", "queries"},
     {"syncing", "searching"},
     {"recipe"},
     {"storage", "models", "chunking", "extracting", "importing", "exporting", "testing"},
@@ -35,37 +37,43 @@ NEIGHBOURS = {
     ("testing", "models"),  # a fake is a provider
     ("database", "collection"),  # the root hands collections out
     ("database", "cache"),  # and the cache
+    ("database", "answers"),  # a part of it
+    ("database", "indexes"),  # another
     ("models", "testing"),  # by name, in the table of providers
 }
 # Third-party packages, and the only places that import them.
 HOMES = {
-    "openvino": ["models/local/engine.py", "models/local/graph.py"],
-    "tokenizers": ["models/local/tokenizer.py", "models/local/by_torch/"],
+    "openvino": ["models/local/engine.py", "models/local/graph.py", "models/rerank/local/graph.py"],
+    "tokenizers": ["models/local/tokenizer.py", "models/local/by_torch/", "models/rerank/local/pairs.py"],
     "torch": ["models/local/by_torch/"],
     "transformers": ["models/local/by_torch/"],
-    "sentence_transformers": ["models/local/by_torch/"],
+    "sentence_transformers": ["models/local/by_torch/", "models/rerank/local/by_torch.py"],
     "huggingface_hub": ["models/hub/"],
     "httpx": ["models/hub/", "models/remote/http.py"],
     "safetensors": ["models/local/folder.py", "models/local/by_torch/"],
     "PIL": ["models/images.py"],
     "regex": ["storage/regexp.py"],
-    "faiss": ["searching/scan.py"],
+    "faiss": ["searching/index/scan.py", "searching/index/graph.py"],
     "pyarrow": ["importing/parquet.py", "exporting/parquet.py"],
     "jinja2": ["extracting/sandbox.py"],
     "quickjs": ["extracting/apart/script_engine.py"],
     "pypdf": ["extracting/apart/pdf_reader.py"],
+    "langchain_core": ["integrations/langchain.py"],
+    "llama_index": ["integrations/llama_index.py", "integrations/llama_filters.py"],
     "bson": ["importing/bson_file.py", "exporting/bson_file.py"],
     "tomli_w": ["declared.py"],
     "typer": ["app/"],
     "click": ["app/"],
     "rich": ["app/"],
     "sqlalchemy": [
+        "advising/",
         "storage/",
         "syncing/",
         "searching/",
         "evaluate/",
         "database.py",
         "follower.py",
+        "indexing.py",
         "searcher.py",
         "tasks.py",
     ],

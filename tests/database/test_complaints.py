@@ -281,7 +281,8 @@ def test_what_check_finds_the_next_sync_mends(db: lockstep.Database, writer: sql
     writer.execute(f"UPDATE {store} SET vector = zeroblob(64) WHERE id = (SELECT vector_id FROM {table} WHERE key = 5)")
     writer.execute(f"UPDATE {table} SET key = 999 WHERE key = 6")
     writer.execute(f"UPDATE {table} SET vector_id = (SELECT vector_id FROM {table} WHERE key = 8) WHERE key = 7")
-    assert {problem.id for problem in db.check()} == {1, 2, 3, 4, 5, 6, 7, 999}
+    # None: the keyword index as a whole, which does not know what was written past it.
+    assert {problem.id for problem in db.check()} == {None, 1, 2, 3, 4, 5, 6, 7, 999}
     db.check(repair=True)
     assert db.sync().complete
     assert db.check() == []

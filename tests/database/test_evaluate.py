@@ -13,6 +13,7 @@ import pytest
 import lockstep
 from conftest import MODEL
 from lockstep.errors import ImportInvalid, QueryError, SourceUnavailable, StoreError, UnknownName
+from lockstep.testing import HashModel
 
 Fill = Callable[[int], None]
 QUERIES = {"q1": "name 1", "q2": "name 2"}
@@ -120,6 +121,61 @@ def test_two_tasks_are_compared_query_by_query(db: lockstep.Database, task: str,
     assert db.evaluate(task, QUERIES, QRELS).changed() == []
 
 
+def test_several_tasks_are_compared_with_the_first(db: lockstep.Database, task: str) -> None:
+    """Each has its own differences; the first has none."""
+    db.add_task("larger", "t", ["name"], model="fake:hash?dimensions=24")
+    db.add_task("prices", "t", ["price"], model=MODEL)
+    db.sync()
+    found = db.evaluate([task, "larger", "prices"], QUERIES, QRELS)
+    assert [each.name for each in found.tasks] == ["task", "larger", "prices"]
+    first, *others = found.tasks
+    assert first.differences == {}
+    assert found.differences == others[0].differences
+    for other in others:
+        for name, difference in other.differences.items():
+            assert difference.value == pytest.approx(other.scores[name].value - first.scores[name].value)
+    assert found.changed(other=2, measure="map@100")[0].after in others[1].results
+    assert found.changed(other=3) == []
+
+
+def test_modes_are_compared_side_by_side(db: lockstep.Database, task: str) -> None:
+    """Words find a row by its number, in a text that has more of them; a hash of the whole text does not."""
+    queries = {f"q{n}": f"which row has the number {n}" for n in range(10, 20)}
+    qrels = {f"q{n}": {f"{n}": 1} for n in range(10, 20)}
+    found = db.evaluate(task, queries, qrels, modes=("vector", "keyword", "hybrid"))
+    assert [(each.name, each.mode) for each in found.tasks] == [
+        ("task vector", "vector"), ("task keyword", "keyword"), ("task hybrid", "hybrid"),
+    ]  # fmt: skip
+    vector, keyword, hybrid = (each.scores["ndcg@10"].value for each in found.tasks)
+    assert keyword == 1
+    assert vector < hybrid
+    difference = found.tasks[1].differences["ndcg@10"]
+    assert difference.low is not None
+    assert difference.low > 0
+    assert found.tasks[1].latency.embedding_ms == 0
+    assert all(hit.similarity is None for result in found.tasks[1].results for hit in result.found)
+    assert found.tasks[0].scores == db.evaluate(task, queries, qrels).scores
+    assert db.evaluate(task, queries, qrels, modes="keyword", exact=True).scores == found.tasks[1].scores
+    for mode, each in zip(("vector", "keyword", "hybrid"), found.tasks, strict=True):
+        ranking = [hit.id for hit in db.search(task, queries["q13"], top_k=100, mode=mode)][:3]
+        assert [hit.id for hit in each.results[3].found] == ranking
+
+
+def test_modes_ask_a_model_once(path: Path) -> None:
+    """Queries are embedded for all modes together, and for keywords not at all."""
+    model = HashModel(dimensions=16)
+    with lockstep.open(path, models={"test:model": model}) as db:
+        db.collection("c").upsert([{"id": str(n), "name": f"name {n}"} for n in range(5)])
+        db.add_task("task", "c", ["name"], model="test:model")
+        db.sync()
+        asked = model.texts_embedded
+        queries = {"q1": "which is 1", "q2": "which is 2"}
+        db.evaluate("task", queries, QRELS, modes="keyword")
+        assert model.texts_embedded == asked
+        db.evaluate("task", queries, QRELS, modes=("vector", "hybrid"))
+        assert model.texts_embedded == asked + len(queries)
+
+
 def test_an_edit_is_compared_before_it_serves(db: lockstep.Database, task: str) -> None:
     """What is being built is searched as it stands, and says how far it is; what serves goes on serving."""
     with pytest.raises(QueryError, match='No edit of task "task" is being built'):
@@ -162,8 +218,8 @@ def test_what_the_index_does_not_find_is_named(
     db: lockstep.Database, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With as many candidates as results wanted, signs of sixteen numbers are not enough."""
-    monkeypatch.setattr("lockstep.searching.search.CANDIDATES_MIN", 3)
-    monkeypatch.setattr("lockstep.searching.search.CANDIDATES_PER_RESULT", 1)
+    monkeypatch.setattr("lockstep.searching.by_vectors.CANDIDATES_MIN", 3)
+    monkeypatch.setattr("lockstep.searching.by_vectors.CANDIDATES_PER_RESULT", 1)
     found = db.evaluate(task, k=3)
     score = found.scores["index_recall@3"]
     assert score.low is not None
@@ -214,14 +270,19 @@ def test_one_query_has_no_interval(db: lockstep.Database, task: str) -> None:
         ({"sample": 0}, "sample is 0"),
         ({"exact": True}, "compared with itself"),
         ({"task": ["task", "task"]}, "compared by judged queries"),
-        ({"task": ["task"] * 3}, "3 tasks cannot be compared"),
+        ({"modes": "keywords"}, 'Did you mean "keyword"'),
+        ({"modes": ["keyword"]}, "no exact answer"),
+        ({"modes": ["vector", "hybrid"]}, "compared by judged queries"),
+        ({"task": ["task"] * 3, "modes": ["vector", "keyword", "hybrid"]}, "9 tasks cannot be compared"),
+        ({"task": []}, "0 tasks cannot be compared"),
+        ({"task": ["task"] * 7}, "7 tasks cannot be compared"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
     db: lockstep.Database, task: str, arguments: dict[str, Any], message: str
 ) -> None:
     """With the reason, before anything is searched."""
-    with pytest.raises(QueryError, match=message):
+    with pytest.raises((QueryError, UnknownName), match=message):
         db.evaluate(**({"task": task} | arguments))
 
 

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lockstep.searching.filters import compile_filter
+from lockstep.searching.filters import Keys, compile_filter, index_statement
+from lockstep.searching.filters.indexes import fields_of
 from lockstep.storage.base import Source
 from lockstep.storage.sqlite import SQLite
 
@@ -237,6 +238,8 @@ def nested(inner: Any) -> Any:
 CONDITION: Any = st.deferred(lambda: st.recursive(operators(WANTED), nested, max_leaves=3))
 FILTER = filters(FIELD, st.one_of(SMALL, CONDITION))
 
+KEY: Any = sa.literal_column("id")
+
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
@@ -247,25 +250,49 @@ def database(tmp_path: Path) -> Iterator[SQLite]:
     found.engine.dispose()
 
 
-def found_by(database: SQLite, source: Source, create: str, rows: Sequence[tuple[Any, ...]], where: Any) -> set[int]:
+INDEXED = st.tuples(st.sampled_from(["none", "some", "all"]), st.lists(FIELD, max_size=2))
+"""Of the fields of a filter, those that have an index; and what else has one."""
+
+
+def found_by(
+    database: SQLite,
+    source: Source,
+    create: str,
+    rows: Sequence[tuple[Any, ...]],
+    where: Any,
+    indexed: Sequence[str] = (),
+) -> set[int]:
+    """What a filter finds; with indexes it finds the same, in every way that there is to ask."""
     with database.begin(write=True) as connection:
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {source.name}")
         connection.exec_driver_sql(create)
         for row in rows:
             connection.exec_driver_sql(f"INSERT INTO {source.name} VALUES ({', '.join('?' * len(row))})", row)
         statement = sa.select(sa.column("id")).select_from(sa.table(source.name)).where(compile_filter(where, source))
-        return set(connection.execute(statement).scalars())
+        found = set(connection.execute(statement).scalars())
+        for index in {index_statement(source, field) for field in indexed}:
+            connection.exec_driver_sql(index)
+        assert set(connection.execute(statement).scalars()) == found
+        keys = connection.execute(Keys(where, source, KEY).select(connection)).scalars().all()
+        assert sorted(keys) == sorted(found)
+        return found
+
+
+def some_fields(where: Any, which: str) -> list[str]:
+    fields = fields_of(where)
+    return {"none": [], "some": fields[::2], "all": fields}[which]
 
 
 @FUZZ
-@given(documents=st.lists(DOCUMENT, max_size=6), where=FILTER)
+@given(documents=st.lists(DOCUMENT, max_size=6), where=FILTER, indexed=INDEXED)
 def test_a_filter_on_documents_means_what_mongodb_says(
-    database: SQLite, documents: list[dict[str, Any]], where: dict[str, Any]
+    database: SQLite, documents: list[dict[str, Any]], where: dict[str, Any], indexed: tuple[str, list[str]]
 ) -> None:
-    """Missing fields, null, lists, lists of objects, numbers as steps, types, dates, nesting."""
+    """Missing fields, null, lists, lists of objects, numbers as steps, types, dates, nesting; with indexes or without."""
     source = Source("things", "collection", ("id",), ("id", "data"))
     rows = [(number, json.dumps(document, ensure_ascii=False)) for number, document in enumerate(documents)]
-    found = found_by(database, source, "CREATE TABLE things (id INTEGER PRIMARY KEY, data TEXT)", rows, where)
+    fields = [*some_fields(where, indexed[0]), *indexed[1]]
+    found = found_by(database, source, "CREATE TABLE things (id INTEGER PRIMARY KEY, data TEXT)", rows, where, fields)
     assert found == {number for number, document in enumerate(documents) if matches(document, where)}
 
 
@@ -281,6 +308,8 @@ DENSE = st.recursive(
 PATH = st.lists(STEP, max_size=3).map(lambda steps: ".".join(["a", *steps]))
 LOOK = st.one_of(
     FEW.map(lambda value: {"$eq": value}),
+    st.lists(FEW, max_size=2).map(lambda values: {"$in": values}),
+    st.sampled_from([{"$gte": 1, "$lt": 2}, {"$gt": 1, "$lte": 1}, {"$eq": "x", "$type": "array"}]),
     st.lists(FEW, min_size=1, max_size=2).map(lambda values: {"$eq": values}),
     st.sampled_from([{"$exists": True}, {"$gt": 1}, {"$size": 1}, {"$type": "array"}, {"$elemMatch": {"$gt": 1}}]),
     st.tuples(STEP, FEW).map(lambda item: {"$elemMatch": {item[0]: item[1]}}),
@@ -294,7 +323,8 @@ def test_a_path_leads_where_mongodb_goes(database: SQLite, values: list[Any], pa
     source = Source("things", "collection", ("id",), ("id", "data"))
     documents = [{"a": value} for value in values]
     rows = [(number, json.dumps(document)) for number, document in enumerate(documents)]
-    found = found_by(database, source, "CREATE TABLE things (id INTEGER PRIMARY KEY, data TEXT)", rows, {path: look})
+    create = "CREATE TABLE things (id INTEGER PRIMARY KEY, data TEXT)"
+    found = found_by(database, source, create, rows, {path: look}, [path])
     assert found == {number for number, document in enumerate(documents) if matches(document, {path: look})}
 
 
@@ -316,12 +346,22 @@ TABLE_FILTER = st.one_of(
 
 @FUZZ
 @given(
-    rows=ROWS, where=st.one_of(TABLE_FILTER, st.lists(TABLE_FILTER, min_size=2, max_size=2).map(lambda f: {"$or": f}))
+    rows=ROWS,
+    where=st.one_of(
+        TABLE_FILTER,
+        st.tuples(st.sampled_from(["$or", "$and"]), st.lists(TABLE_FILTER, min_size=2, max_size=2)).map(
+            lambda joined: {joined[0]: joined[1]}
+        ),
+    ),
+    which=st.sampled_from(["none", "some", "all"]),
 )
-def test_a_filter_on_a_table_means_the_same(database: SQLite, rows: list[list[Any]], where: dict[str, Any]) -> None:
+def test_a_filter_on_a_table_means_the_same(
+    database: SQLite, rows: list[list[Any]], where: dict[str, Any], which: str
+) -> None:
     """A column of any values, one of texts, and one of JSON, whose document may be a list."""
     source = Source("t", "table", ("id",), ("id", "n", "s", "meta"))
     stored = [(number, n, s, json.dumps(meta)) for number, (n, s, meta) in enumerate(rows)]
-    found = found_by(database, source, "CREATE TABLE t (id INTEGER PRIMARY KEY, n, s TEXT, meta TEXT)", stored, where)
+    create = "CREATE TABLE t (id INTEGER PRIMARY KEY, n, s TEXT, meta TEXT)"
+    found = found_by(database, source, create, stored, where, some_fields(where, which))
     documents = [dict(zip(("n", "s", "meta"), row, strict=True)) for row in rows]
     assert found == {number for number, document in enumerate(documents) if matches(document, where, columns=True)}

@@ -14,7 +14,7 @@ from lockstep.declared import Declared, escaped, read, to_toml
 from lockstep.errors import ConfigError
 from lockstep.models.remote.connection import Connection
 from lockstep.recipe import DEMANDS, Task
-from lockstep.types import CHUNKING_METHODS, FORMS, METRICS, Chunking
+from lockstep.types import CHUNKING_METHODS, FORMS, METRICS, Chunking, Form, IndexSettings
 
 SECRET = "sk-proj-0123456789abcdef"
 
@@ -59,9 +59,23 @@ def making(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def indexes(draw: st.DrawFn, form: Form) -> IndexSettings:
+    """Any index of vectors in that form."""
+    if form == "binary" or draw(st.booleans()):
+        return IndexSettings()
+    return IndexSettings(
+        kind="hnsw",
+        m=draw(st.just(16) | st.integers(4, 128)),
+        ef_construction=draw(st.just(100) | st.integers(8, 2000)),
+        ef_search=draw(st.just(300) | st.integers(8, 10_000)),
+    )
+
+
+@st.composite
 def tasks(draw: st.DrawFn, name: str) -> Task:
     """Any task."""
     given: dict[str, Any] = {"model": draw(filled), **making(draw)}
+    form = draw(st.sampled_from(FORMS))
     return Task(
         name=name,
         source=draw(texts),
@@ -69,7 +83,8 @@ def tasks(draw: st.DrawFn, name: str) -> Task:
         where=draw(st.none() | filters),
         chunking=draw(chunkings()),
         query_chunking=draw(chunkings()),
-        quantization=draw(st.sampled_from(FORMS)),
+        quantization=form,
+        index=draw(indexes(form)),
         metric=draw(st.sampled_from(METRICS)),
         cache_days=draw(st.integers(0, 36_500)),
         query_cache_days=draw(st.just(14) | st.integers(0, 36_500)),

@@ -27,6 +27,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "quantization": {"quantization": "int8"},
     "query_chunking": {"query_chunking": {"max_tokens": 9}},
     "metric": {"metric": "dot"},
+    "index": {"index": "hnsw"},
     "cache_days": {"cache_days": 3},
     "query_cache_days": {"query_cache_days": 3},
     "batch_documents": {"batch_documents": 3},

@@ -147,7 +147,10 @@ def screen_of(watched: Watched) -> RenderableType:
             money(one.cost_today),
         )
     reasons = [
-        Text(printable(f"{one.task}: {text}"), style="yellow") for one in watched.found if (text := reason(one, now))
+        Text(printable(f"{one.task}: {text}"), style="yellow")
+        for one in watched.found
+        for text in (reason(one, now), building(one, now))
+        if text
     ]
     clock = Text(f"{datetime.now().astimezone():%H:%M:%S}  Ctrl-C ends this view, and nothing else.", style="dim")
     return Group(table, *reasons, clock)
@@ -178,8 +181,19 @@ def cells(parts: list[int], width: int) -> list[int]:
 def describe(one: TaskStatus, now: float) -> str:
     """A task's status on one line."""
     parts = [f"{one.embedded:,} of {one.documents:,} embedded", f"{one.pending:,} waiting", f"{one.failed:,} failed"]
-    why = reason(one, now)
-    return f"{one.task}: {one.state}, {', '.join(parts)}" + (f"; {why}" if why else "")
+    more = "".join(f"; {text}" for text in (reason(one, now), building(one, now)) if text)
+    return f"{one.task}: {one.state}, {', '.join(parts)}{more}"
+
+
+def building(one: TaskStatus, now: float) -> str:
+    """How far an edit is, and what its gate says; empty when there is none."""
+    if one.building is None:
+        return ""
+    built = f"an edit is built beside it, {one.building.embedded:,} of {one.building.documents:,} documents"
+    if one.gate is None:
+        return built
+    again = f" Tried again at {when(one.gate.until, now)}." if one.gate.problem and one.gate.until else ""
+    return f"{built}; {one.gate}{again}"
 
 
 def reason(one: TaskStatus, now: float) -> str:

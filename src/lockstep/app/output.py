@@ -27,6 +27,12 @@ def line(text: str = "", **style: Any) -> None:
     echo(text, sys.stdout, style)
 
 
+def marked_line(parts: Iterable[tuple[str, bool]]) -> None:
+    """A line of a result, of parts that are bold or not."""
+    shown = [(encodable(printable(text), sys.stdout), bold) for text, bold in parts]
+    typer.echo("".join(typer.style(text, bold=True) if bold else text for text, bold in shown))
+
+
 def note(text: str, **style: Any) -> None:
     """A line for the person at the terminal; a program that reads stdout does not see it."""
     echo(text, sys.stderr, style)

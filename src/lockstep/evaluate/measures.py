@@ -100,6 +100,16 @@ def any_relevant(grades: Grades) -> bool:
     return any(grade > 0 for grade in grades.values())
 
 
+MEASURES: dict[str, Callable[[Sequence[str], Grades, int], float]] = {
+    "ndcg": ndcg_of,
+    "recall": recall_of,
+    "mrr": reciprocal_rank_of,
+    "precision": precision_of,
+    "map": average_precision_of,
+}
+"""Each, of a ranking and its grades, as far as k; from 0 to 1, and higher is better."""
+
+
 def overlap(found: Sequence[str], exact: Sequence[str], k: int) -> float:
     """Share of the exact top k that was found: the recall of an index."""
     wanted = set(exact[:k])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lockstep.types import DocumentId
 
@@ -23,7 +23,8 @@ class Found:
     """A document that was found for a query."""
 
     id: DocumentId
-    similarity: float
+    similarity: float | None
+    """None where no vectors were compared."""
     grade: int | None
     """What was judged; None where nothing was."""
     text: str
@@ -76,6 +77,9 @@ class TaskEvaluation:
     """In the source."""
     embedded: int
     """Of these, those that can be found: the others have no text, failed, or wait for a sync."""
+    mode: str = "vector"
+    differences: Mapping[str, Score] = field(default_factory=dict)
+    """Its scores less those of the first task, query by query; empty for the first."""
 
     def worst(self, n: int = 5, measure: str | None = None) -> list[QueryResult]:
         """The queries that were answered worst by a measure, the first one when none is named."""
@@ -89,12 +93,12 @@ class Change:
     before: QueryResult
     after: QueryResult
     difference: float
-    """The second task's score less the first one's."""
+    """The other task's score less the first one's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How well one task answers, or two."""
+    """How well one task answers, or several."""
 
     tasks: tuple[TaskEvaluation, ...]
     judged: bool
@@ -105,23 +109,32 @@ class Evaluation:
     exact: bool
     left_out: Mapping[str, tuple[str, ...]]
     """Ids of queries that were not counted, by the reason."""
-    differences: Mapping[str, Score]
-    """Of two tasks: the second one's scores less the first one's, query by query."""
 
     @property
     def scores(self) -> Mapping[str, Score]:
         """Of the first task."""
         return self.tasks[0].scores
 
+    @property
+    def differences(self) -> Mapping[str, Score]:
+        """Of two tasks: the second one's scores less the first one's, query by query."""
+        return self.tasks[1].differences if len(self.tasks) > 1 else {}
+
     def worst(self, n: int = 5, measure: str | None = None) -> list[QueryResult]:
         """The queries that the first task answered worst."""
         return self.tasks[0].worst(n, measure)
 
-    def changed(self, n: int = 5, measure: str | None = None) -> list[Change]:
-        """The queries whose score differs most between two tasks, the largest difference first."""
-        if len(self.tasks) < 2:
+    def changed(self, n: int = 5, measure: str | None = None, *, other: int = 1) -> list[Change]:
+        """The queries whose score differs most between the first task and another, the largest difference first.
+
+        Args:
+            n: how many.
+            measure: the first one when none is named.
+            other: which task, by its place: 1 is the second.
+        """
+        if len(self.tasks) <= other:
             return []
         name = measure or next(iter(self.scores))
-        pairs = zip(self.tasks[0].results, self.tasks[1].results, strict=True)
+        pairs = zip(self.tasks[0].results, self.tasks[other].results, strict=True)
         changes = [Change(before, after, after.scores[name] - before.scores[name]) for before, after in pairs]
         return sorted((c for c in changes if c.difference), key=lambda c: -abs(c.difference))[:n]

@@ -11,6 +11,8 @@ from typing import Any
 from lockstep.errors import MissingExtra, UnknownName
 from lockstep.models.base import Model, Prompts, Provider
 from lockstep.models.remote import Links, open_described, open_remote
+from lockstep.models.rerank import refuse_reranker
+from lockstep.models.rerank.base import Scorer
 from lockstep.models.uri import ModelURI
 
 # name -> (module, function, extra that brings its packages). A module is imported when a model of its kind is opened.
@@ -21,7 +23,8 @@ PROVIDERS: dict[str, tuple[str, str, str | None]] = {
     "fake": ("lockstep.testing", "HashModel.open", None),
 }
 
-Registered = Provider | Callable[[list[str]], Any]
+Registered = Provider | Scorer | Callable[[list[str]], Any] | Callable[[str, list[str]], Any]
+"""What a user may make: a model or a function of texts; a reranker, or a function of a query and texts."""
 
 
 def open_model(
@@ -56,14 +59,24 @@ def open_model(
     connection = links.connection(parsed.provider)
     if connection is None:
         raise UnknownName("model provider or connection", parsed.provider, [*PROVIDERS, "http", *links.names()])
+    refuse_reranker(parsed, connection)
     return Model(uri, open_remote(parsed, connection, links), prompts)
 
 
 def provider_of(given: Registered, uri: str) -> Provider:
-    """What the caller made, as a provider."""
+    """What the caller made, as a provider.
+
+    Raises:
+        ConfigError: it is a reranker, or cannot be called with texts.
+    """
     if isinstance(given, Provider):
         return given
+    from lockstep.models.local.cross_encoder import not_a_model
     from lockstep.models.python_function import FunctionModel
+    from lockstep.models.rerank.function import is_reranker
+
+    if isinstance(given, Scorer) or is_reranker(given):
+        raise not_a_model(uri)
 
     return FunctionModel(given, uri)
 

@@ -1,222 +1,388 @@
-"""Which documents answer?  Candidates, rescoring with the stored vectors, and documents with their best chunk.
+"""Which documents answer?  By vectors, by words or by both; then put in order, and made hits.
 
-Everything happens in one read transaction, so a hit is a document that exists, with chunks that belong together.
+Everything that reads happens in one read transaction, so a hit is a document that exists, with chunks that belong
+together. Asking a reranker comes after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.errors import DocumentUnreadable, QueryError
-from lockstep.searching.filters import Where, compile_filter
-from lockstep.searching.index import BitIndex, Ids
-from lockstep.searching.scan import nearest_by_bits
+from lockstep.errors import QueryError, UnknownName
+from lockstep.extracting.paths import compile_path
+from lockstep.searching import by_vectors, by_words
+from lockstep.searching.diversity import diverse
+from lockstep.searching.fusion import fuse, stretched
+from lockstep.searching.grouping import Groups, grouped
+from lockstep.searching.keyword.words import WordQuery, highlights
+from lockstep.searching.ranked import Ranked, gather
+from lockstep.searching.request import TOP_K_MAX, Mode, Request
+from lockstep.searching.target import Filter, Target, filter_of, plain_path
+from lockstep.searching.trace import Trace
 from lockstep.storage import embeddings, vectors
-from lockstep.storage.schema import embeddings_table
-from lockstep.storage.sources import SourceReader
-from lockstep.storage.vectors import Space
-from lockstep.types import Hit, Metric, Vectors
-from lockstep.vectors.similarity import similarity
+from lockstep.types import ChunkMatch, Hit, Part, Vectors
 
-TOP_K_MAX = 10_000
-CANDIDATES_MIN = 400  # recall@10 of .998 on 13,000 MiniLM vectors; bench/search.py measures it
-CANDIDATES_PER_RESULT = 10
-DEAD_SHARE = 0.3  # of the candidates that are deleted, before the index is made anew
-EXACT_PAGE = 5000
-DOCUMENTS_PER_READ = 64
-RANGES: dict[Metric, tuple[float, float]] = {
-    "cosine": (-1.0, 1.0),
-    "dot": (-np.inf, np.inf),
-    "euclidean": (0.0, 1.0),
-}
-"""What similarities there are."""
+HYBRID_MIN = 100  # documents that each way brings to a hybrid search
+SPARE_MIN = 30  # documents beyond those wanted: the next pages, and some that are gone
+DEEPER = 4  # times the candidates, where the first are not enough
+DIVERSE_MIN = 50  # documents of which diverse ones are chosen
+DIVERSE_PER_RESULT = 4
+GROUPED_MIN = 1000  # documents looked at to fill groups
+GROUPED_PER_RESULT = 20
+CANDIDATES_PER_GROUPED = 4
+READ_MAX = 500  # documents read at a time to fill groups
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search, checked."""
+    """What is searched for."""
 
     vectors: Vectors
-    """float32, shape (m, dimensions); a document counts by the one it is nearest to."""
-    top_k: int
-    where: Where | None = None
-    exact: bool = False
-    candidates: int | None = None
-    min_similarity: float | None = None
+    """float32, shape (m, dimensions); a document counts by the one it is nearest to. Empty where none is compared."""
+    words: WordQuery | None = None
+    """Where words are looked for."""
+    text: str = ""
+    """For a reranker."""
     excluded: Any = None
     """The key of a document that is no answer: the one that others should be like."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is searched."""
+class Pool:
+    """Hits before they are put in their last order: more than are wanted, where that needs more."""
 
-    recipe_id: int
-    space: Space
-    metric: Metric
-    reader: SourceReader
-    index: BitIndex | None
-    """None where every search is exact."""
+    hits: list[Hit]
+    vectors: Vectors
+    """Of their chunks, where diverse ones are to be chosen: float32, shape (len(hits), dimensions)."""
 
 
-def check_query(query: Query, dimensions: int, metric: Metric) -> None:
-    """Refuse what cannot be answered.
+Rerank = Callable[[str, Sequence[str]], "np.ndarray[Any, np.dtype[np.float32]]"]
+"""The relevance of each text to a query."""
+
+
+def check_vectors(given: Vectors, dimensions: int) -> None:
+    """Refuse vectors that nothing can be compared with.
 
     Raises:
-        QueryError: with the values that are allowed.
+        QueryError: they have another shape, hold NaN or infinity, or one is zero.
     """
-    if not isinstance(query.top_k, int) or not 1 <= query.top_k <= TOP_K_MAX:
-        raise QueryError(f"top_k is {query.top_k!r}; it must be a whole number from 1 to {TOP_K_MAX}.")
-    if query.candidates is not None and query.candidates < query.top_k:
-        raise QueryError(f"candidates is {query.candidates}; it must be at least top_k, {query.top_k}.")
-    lowest = query.min_similarity
-    low, high = RANGES[metric]
-    if lowest is not None and (not isinstance(lowest, int | float) or not low <= lowest <= high):
-        raise QueryError(f"min_similarity is {lowest!r}; with the metric {metric} it is from {low:g} to {high:g}.")
-    shape = query.vectors.shape
-    if len(shape) != 2 or shape[0] == 0 or shape[1] != dimensions:
-        raise QueryError(f"The query vector has shape {shape}; the task's vectors have {dimensions} dimensions.")
-    if not np.isfinite(query.vectors).all() or (np.abs(query.vectors).max(axis=1) == 0).any():
+    if given.ndim != 2 or given.shape[0] == 0 or given.shape[1] != dimensions:
+        raise QueryError(f"The query vector has shape {given.shape}; the task's vectors have {dimensions} dimensions.")
+    if not np.isfinite(given).all() or (np.abs(given).max(axis=1) == 0).any():
         raise QueryError("A query vector holds NaN or infinity, or is zero.")
 
 
-def search(connection: Connection, target: Target, query: Query) -> list[Hit]:
-    """The best documents, best first; fewer than `top_k` only when fewer match.
+def search(connection: Connection, target: Target, request: Request, query: Query, trace: Trace) -> Pool:
+    """The best documents, best first; fewer than wanted only when fewer match.
 
     Args:
         connection: in a read transaction, which the whole search sees.
         target: what to search.
+        request: as it was asked.
         query: checked.
+        trace: told of every stage.
     """
-    allowed = None if query.where is None else matching(connection, target, query.where)
-    if allowed is not None and not len(allowed):
-        return []
-    wanted = query.candidates or max(CANDIDATES_MIN, CANDIDATES_PER_RESULT * query.top_k)
-    total = len(allowed) if allowed is not None else embeddings.last_id(connection, target.recipe_id)
+    if request.group_by is not None:
+        check_group(target, request.group_by)
+    found = Found(request)
+    ranked = ranking(connection, target, request, query, trace)
+    with trace.stage("documents") as stage:
+        gather(connection, target, ranked, found.take, found.wanted)
+        stage.note(read=found.read, kept=len(found.hits))
+    if request.where is not None:
+        trace.advise(connection, target.reader, request.where)
+    return completed(connection, target, request, query, found.hits)
+
+
+class Found:
+    """Takes hits, best first, until there are enough to choose from."""
+
+    def __init__(self, request: Request) -> None:
+        self.hits: list[Hit] = []
+        self.read = 0
+        self._groups = None
+        self._size = pool_size(request)
+        if request.group_by is not None and request.rerank is None:
+            in_groups = request.depth * request.group_size
+            looked_at = max(GROUPED_MIN, GROUPED_PER_RESULT * in_groups)
+            self._groups = Groups(request.group_by, request.depth, request.group_size, looked_at)
+            # Without an order to come, those of groups are all that is wanted.
+            self._size = 0 if request.diversity is None else self._size
+        self.wanted = self._size if self._groups is None else max(self._size, min(in_groups, READ_MAX))
+        """How many will do, about."""
+
+    def take(self, hit: Hit) -> bool:
+        """Keep a hit that may be wanted; False when there are enough."""
+        self.read += 1
+        joined = self._groups is not None and self._groups.add(hit)
+        if joined or len(self.hits) < self._size:
+            self.hits.append(hit)
+        return len(self.hits) < self._size or (self._groups is not None and self._groups.wants_more)
+
+
+def check_group(target: Target, path: str) -> None:
+    """Refuse a column that a table does not have: all its rows would be one group.
+
+    Raises:
+        UnknownName: with those it has.
+    """
+    source, (column, *_) = target.reader.source, compile_path(path).keys
+    if source.kind == "table" and column not in source.columns:
+        raise UnknownName(f'column of "{source.name}"', column, source.columns)
+
+
+def pool_size(request: Request) -> int:
+    """How many documents are needed to choose from."""
+    if request.rerank is not None:
+        return request.rerank_size
+    if request.diversity is not None:
+        block = diverse_block(request)
+        return -(-request.depth // block) * block
+    return request.depth
+
+
+def diverse_block(request: Request) -> int:
+    """Of how many documents diverse ones are chosen; then of as many that come next. Every page has the same blocks."""
+    return max(DIVERSE_MIN, DIVERSE_PER_RESULT * request.top_k)
+
+
+# --- documents in order ---------------------------------------------------------------------------------------------------
+
+
+class Window(NamedTuple):
+    """The documents that some candidates come to, best first."""
+
+    ranked: Iterable[Ranked]
+    exhausted: bool
+    """Whether more candidates would bring no others."""
+
+
+Look = Callable[[int, int], Window]
+"""At so many candidates, for about so many documents."""
+
+
+def ranking(connection: Connection, target: Target, request: Request, query: Query, trace: Trace) -> Iterator[Ranked]:
+    """Documents, best first.
+
+    The first come from as many candidates as their number asks for, those after them from four times as many, and so on.
+    None of that depends on `offset`: pages are cut from one list.
+    """
+    chosen = filter_of(target, request.where, tuple(request.fields))
+    look = partial(WAYS[request.mode], connection, target, request, query, chosen, trace)
+    first_page = pool_size(replace(request, offset=0))
+    documents = first_page + max(first_page // 2, SPARE_MIN)
+    candidates = request.candidates or by_vectors.candidates_for(target, first_page)
+    if request.group_by is not None:
+        documents = max(documents, candidates // CANDIDATES_PER_GROUPED)
+    # The last documents of many candidates are a bad choice, but where so many were asked for.
+    is_cut = request.candidates is None
+    return windows(look(candidates, documents), look, candidates, documents, is_cut=is_cut)
+
+
+def windows(window: Window, look: Look, candidates: int, documents: int, *, is_cut: bool) -> Iterator[Ranked]:
+    """The documents of the first window, then those that deeper ones add."""
+    seen = set()
     while True:
-        exhausted = query.exact or wanted >= total or target.index is None
-        if exhausted:
-            ids, similarities = score_all(connection, target, query.vectors, allowed)
-        else:
-            assert target.index
-            found = nearest(connection, target, target.index, query, wanted, allowed)
-            ids, similarities = score(connection, target, query.vectors, found)
-            if len(ids) < (1 - DEAD_SHARE) * len(found):
-                target.index.discard()
-        hits = collect(connection, target, query, ids, similarities)
-        # Candidates may be deleted meanwhile, or be chunks of the same few documents: then look at more of them.
-        if len(hits) == query.top_k or exhausted or below(hits, similarities, query):
-            return hits
-        wanted *= 4
+        for each in window.ranked if window.exhausted or not is_cut else islice(window.ranked, documents):
+            if each.key not in seen:
+                seen.add(each.key)
+                yield each
+        if window.exhausted:
+            return
+        candidates, documents = DEEPER * candidates, DEEPER * documents
+        window = look(candidates, documents)
 
 
-def below(hits: Sequence[Hit], similarities: npt.NDArray[np.float32], query: Query) -> bool:
-    """Whether the list is short only because the rest is less similar than asked for."""
-    return (
-        query.min_similarity is not None
-        and len(similarities) > 0
-        and float(similarities.min()) < query.min_similarity
-        and len(hits) < query.top_k
+def near(
+    connection: Connection,
+    target: Target,
+    request: Request,
+    query: Query,
+    chosen: Filter | None,
+    trace: Trace,
+    candidates: int,
+    documents: int,
+) -> Window:
+    """The documents whose vectors are nearest."""
+    asked = Request(
+        top_k=min(documents, TOP_K_MAX),
+        exact=request.exact,
+        min_similarity=request.min_similarity,
+        fields=request.fields,
+        aggregate=request.aggregate,
     )
+    chunks = by_vectors.nearest_chunks(connection, target, query.vectors, asked, chosen, candidates, trace)
+    ranked = by_vectors.ranked_by_vectors(connection, target, query.vectors, asked, chunks, query.excluded)
+    # All chunks of a document are looked at for the best documents only.
+    whole = max(by_vectors.WHOLE_MIN, by_vectors.WHOLE_PER_RESULT * asked.depth)
+    is_all = asked.exact or not asked.whole_documents or len(chunks.ids) <= whole or documents > TOP_K_MAX
+    # Where most candidates are near enough, so may be others that are no candidates.
+    is_far = asked.exact or asked.min_similarity is None or len(chunks.ids) <= candidates // 2
+    return Window(ranked, chunks.exhausted and is_all and is_far)
 
 
-def matching(connection: Connection, target: Target, where: Where) -> Ids:
-    """Ids of the embeddings of the documents that a filter lets through: int64, ascending."""
-    table, reader = embeddings_table(target.recipe_id), target.reader
-    rows = connection.execute(
-        sa.select(table.c.id)
-        .select_from(reader.table.join(table, table.c.key == reader.key))
-        .where(compile_filter(where, reader.source))
-    ).scalars()
-    return np.sort(np.fromiter(rows, dtype=np.int64))
+def worded(
+    connection: Connection,
+    target: Target,
+    request: Request,
+    query: Query,
+    chosen: Filter | None,
+    trace: Trace,
+    candidates: int,
+    documents: int,  # noqa: ARG001 - as many as its candidates are
+) -> Window:
+    """The documents whose words fit best."""
+    assert query.words
+    chunks = by_words.chunks_with_words(connection, target, query.words, chosen, candidates, trace)
+    found = by_words.ranked_by_words(connection, target, chunks, field_weights(request))
+    return Window((Ranked(row, score, None, {}) for row, score in found if row.key != query.excluded), chunks.exhausted)
 
 
-def nearest(
-    connection: Connection, target: Target, index: BitIndex, query: Query, candidates: int, allowed: Ids | None
-) -> Ids:
-    """Candidates by the bit index, which first takes in what was written since it was last used."""
-    recipe_id = target.recipe_id
-    parts = index.refresh(
-        embeddings.last_id(connection, recipe_id),
-        lambda after: embeddings.vectors_after(connection, recipe_id, target.space, after),
-    )
-    return nearest_by_bits(query.vectors, parts, candidates, allowed)
+def hybrid(
+    connection: Connection,
+    target: Target,
+    request: Request,
+    query: Query,
+    chosen: Filter | None,
+    trace: Trace,
+    candidates: int,
+    documents: int,
+) -> Window:
+    """The documents that vectors find and those that words find, together."""
+    depth = max(HYBRID_MIN, documents + documents // 2)
+    by_nearness = near(connection, target, request, query, chosen, trace, candidates, documents)
+    by_word = worded(connection, target, request, query, chosen, trace, candidates, documents)
+    with trace.stage("fusion") as stage:
+        first, second = list(islice(by_nearness.ranked, depth)), list(islice(by_word.ranked, depth))
+        rows = {each.key: each.chunk for each in (*second, *first)}
+        similarities = by_vectors.similarities_of(
+            connection, target, query.vectors, [rows[key] for key in rows.keys() - {each.key for each in first}]
+        )
+        similarities |= {each.chunk.id: each.similarity for each in first if each.similarity is not None}
+        ranked = {"vector": first, "keyword": second}
+        scores = {name: [(each.key, each.score) for each in found] for name, found in ranked.items()}
+        fused = fuse(scores, request.fusion, request.weights)
+        stage.note(by_vectors=len(first), by_words=len(second), together=len(fused))
+    lowest = request.min_similarity
+    together = (Ranked(rows[key], score, similarities[rows[key].id], parts) for key, score, parts in fused)
+    near_enough = [each for each in together if lowest is None or (each.similarity or 0.0) >= lowest]
+    all_near = by_nearness.exhausted and len(first) < depth
+    # Where all that are near enough are there, words cannot add any.
+    all_worded = lowest is not None or (by_word.exhausted and len(second) < depth)
+    return Window(near_enough, all_near and all_worded)
 
 
-def score(connection: Connection, target: Target, queries: Vectors, ids: Ids) -> tuple[Ids, npt.NDArray[np.float32]]:
-    """(ids, similarities) of those of `ids` that are still there."""
-    return score_pages(embeddings.vectors_of(connection, target.recipe_id, target.space, ids.tolist()), queries, target)
+WAYS: dict[Mode, Callable[..., Window]] = {"vector": near, "keyword": worded, "hybrid": hybrid}
 
 
-def score_all(
-    connection: Connection, target: Target, queries: Vectors, allowed: Ids | None
-) -> tuple[Ids, npt.NDArray[np.float32]]:
-    """(ids, similarities) of every embedding, or of those that a filter lets through."""
-    if allowed is not None:
-        return score(connection, target, queries, allowed)
-    pages = embeddings.vectors_after(connection, target.recipe_id, target.space, 0, EXACT_PAGE)
-    return score_pages(pages, queries, target)
+def field_weights(request: Request) -> dict[str, float]:
+    """By plain paths; empty where fields count alike."""
+    return {plain_path(name): weight for name, weight in request.fields.items()} if request.weighs_fields else {}
 
 
-def score_pages(
-    pages: Iterator[embeddings.Page], queries: Vectors, target: Target
-) -> tuple[Ids, npt.NDArray[np.float32]]:
-    """(ids, best similarity to any query), a page of vectors in memory at a time."""
-    ids: list[npt.NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
-    best: list[npt.NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)]
-    for page in pages:
-        ids.append(page.ids)
-        best.append(similarity(queries, target.space.decode(page.vectors), target.metric).max(axis=0))
-    return np.concatenate(ids), np.concatenate(best)
+def completed(connection: Connection, target: Target, request: Request, query: Query, hits: list[Hit]) -> Pool:
+    """Hits with all that has to be read for them."""
+    none = np.zeros((0, target.space.dimensions), dtype=np.float32)
+    if not hits or not (request.all_chunks or request.diversity is not None):
+        return Pool(hits, none)
+    keys = [target.reader.key_of(connection, hit.id) for hit in hits]
+    stored = embeddings.of_keys(connection, target.recipe_id, keys)
+    if request.all_chunks:
+        similarities = by_vectors.similarities_of(
+            connection, target, query.vectors, [row for key in stored for row in stored[key]]
+        )
+        hits = [
+            replace(hit, chunks=matches(stored.get(key, []), similarities, request))
+            for hit, key in zip(hits, keys, strict=True)
+        ]
+    if request.diversity is None:
+        return Pool(hits, none)
+    vector_ids = [
+        next(row.vector_id for row in stored[key] if (row.path, row.position) == (hit.chunk.path, hit.chunk.position))
+        for hit, key in zip(hits, keys, strict=True)
+    ]
+    return Pool(hits, vectors.read(connection, target.space, vector_ids))
 
 
-def collect(
-    connection: Connection, target: Target, query: Query, ids: Ids, similarities: npt.NDArray[np.float32]
-) -> list[Hit]:
-    """Documents by their best chunk, best first; chunks without a document (it was deleted) are passed over."""
-    # A stable order: equal similarities by id, so that two runs agree.
-    order = np.lexsort((ids, -similarities))
-    hits: dict[Any, Hit] = {}
-    seen: set[Any] = set()
-    for start in range(0, len(order), DOCUMENTS_PER_READ):
-        part = order[start : start + DOCUMENTS_PER_READ]
-        stored = embeddings.by_ids(connection, target.recipe_id, ids[part].tolist())
-        rows = [(stored[int(ids[at])], float(similarities[at])) for at in part if int(ids[at]) in stored]
-        new = {row.key for row, _ in rows} - seen
-        documents = target.reader.by_keys(connection, new)
-        for row, nearness in rows:
-            if query.min_similarity is not None and nearness < query.min_similarity:
-                return list(hits.values())
-            if row.key in documents and row.key not in hits and row.key != query.excluded:
-                try:
-                    hits[row.key] = make_hit(target.reader, documents[row.key], row, nearness)
-                except DocumentUnreadable:
-                    continue  # broken since it was embedded; the next sync lists it
-                if len(hits) == query.top_k:
-                    return list(hits.values())
-        seen |= new
-    return list(hits.values())
+def matches(
+    rows: Sequence[embeddings.StoredChunk], similarities: dict[int, float], request: Request
+) -> tuple[ChunkMatch, ...]:
+    """A document's chunks that match, best first."""
+    fields = {plain_path(name) for name in request.fields}
+    found = [
+        ChunkMatch(row.chunk, similarities[row.id])
+        for row in rows
+        if (not fields or plain_path(row.path) in fields)
+        and (request.min_similarity is None or similarities[row.id] >= request.min_similarity)
+    ]
+    return tuple(sorted(found, key=lambda match: (-match.similarity, match.chunk.path, match.chunk.position)))
 
 
-def make_hit(reader: SourceReader, document: tuple[Any, ...], row: embeddings.StoredChunk, similarity: float) -> Hit:
-    """A document as a result."""
-    return Hit(
-        id=reader.id_of(row.key),
-        document=reader.data(document),
-        similarity=similarity,
-        score=similarity,
-        chunk=row.chunk,
-    )
+# --- the last order -----------------------------------------------------------------------------------------------------
 
 
-def vectors_like(connection: Connection, target: Target, key: Any) -> Vectors:
-    """The vectors of a document's chunks, to search with: float32, shape (chunks, dimensions)."""
-    rows = embeddings.of_keys(connection, target.recipe_id, [key]).get(key, [])
-    return vectors.read(connection, target.space, [row.vector_id for row in rows])
+def finished(pool: Pool, request: Request, query: Query, rerank: Rerank | None, trace: Trace) -> list[Hit]:
+    """The hits of a search, from those that were found.
+
+    Args:
+        pool: from `search`.
+        request: as it was asked.
+        query: as it was searched for.
+        rerank: asks a reranker, where one is wanted.
+        trace: told of it.
+    """
+    hits, matrix = pool.hits, pool.vectors
+    if rerank is not None and hits:
+        hits = hits[: request.rerank_size]  # several tasks may have brought more
+        with trace.stage("rerank") as stage:
+            stage.note(documents=len(hits))
+            hits, order = reranked(hits, rerank(query.text, [hit.chunk.text for hit in hits]))
+            matrix = matrix[order] if len(matrix) else matrix
+    if request.diversity is not None and hits:
+        with trace.stage("diversity") as stage:
+            stage.note(documents=len(hits))
+            hits = unlike_each_other(hits, matrix, request, request.diversity)
+    if request.group_by is not None:
+        hits = grouped(hits, request.group_by, request.depth, request.group_size, request.offset)
+    else:
+        hits = hits[request.offset : request.depth]
+    if query.words is None:
+        return hits
+    return [replace(hit, highlights=highlights(hit.chunk.text, query.words)) for hit in hits]
+
+
+def reranked(hits: Sequence[Hit], relevance: Any) -> tuple[list[Hit], list[int]]:
+    """Hits by their relevance, and where each of them was."""
+    order = sorted(range(len(hits)), key=lambda at: -relevance[at])
+    found = []
+    for rank, at in enumerate(order, 1):
+        hit, score = hits[at], float(relevance[at])
+        parts = hit.parts or {"search": Part(at + 1, hit.score)}
+        found.append(replace(hit, score=score, parts={**parts, "rerank": Part(rank, score)}))
+    return found, order
+
+
+def unlike_each_other(hits: list[Hit], matrix: Vectors, request: Request, diversity: float) -> list[Hit]:
+    """Hits in the order of MMR: as many as are wanted, or all where groups are to be made of them."""
+    block = len(hits) if request.rerank is not None else diverse_block(request)
+    relevance = np.concatenate([relevance_of(hits[at : at + block]) for at in range(0, len(hits), block)])
+    count = len(hits) if request.group_by is not None else request.depth
+    return [hits[at] for at in diverse(matrix, relevance, count, diversity, block)]
+
+
+def relevance_of(hits: Sequence[Hit]) -> Any:
+    """What MMR weighs against likeness: similarities where hits are ordered by these, else scores as 0 to 1.
+
+    Dot products have any size, and are such scores.
+    """
+    if all(hit.similarity == hit.score and abs(hit.score) <= 1 for hit in hits):
+        return np.array([hit.score for hit in hits], dtype=np.float32)
+    highest, lowest = max(hit.score for hit in hits), min(hit.score for hit in hits)
+    return np.array([stretched(hit.score, lowest, highest) for hit in hits], dtype=np.float32)

@@ -5,7 +5,7 @@ SQL is written once, in SQLAlchemy Core; a `Dialect` adds only what differs from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def interruptible(self, connection: Connection, is_over: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Within it, statements end with `StoreInterrupted` soon after `is_over` says so."""
+        ...
+
     def prepare(self) -> None:
         """Make the database ready for Lockstep's tables (journal mode and the like), once, before they exist."""
         ...
@@ -96,4 +100,8 @@ class Dialect(Protocol):
 
     def data_version(self, connection: Connection) -> int:
         """A number that differs once another connection has committed a change."""
+        ...
+
+    def shape_version(self, connection: Connection) -> int:
+        """A number that differs once a table, column or index was made or dropped, by whomever."""
         ...

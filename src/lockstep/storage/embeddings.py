@@ -10,6 +10,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from lockstep.storage import keywords
 from lockstep.storage.lookup import find_rows, in_pages, insert_rows, marks
 from lockstep.storage.schema import embeddings_table, recipes
 from lockstep.storage.vectors import Space
@@ -37,6 +38,7 @@ class StoredChunk(NamedTuple):
 
 
 COLUMNS = ("id", "key", "path", "position", "start", "end", "text", "prefix", "vector_id")
+TEXT_AT = COLUMNS.index("text")
 
 
 def of_keys(connection: Connection, recipe_id: int, keys: Collection[Any]) -> dict[Any, list[StoredChunk]]:
@@ -59,6 +61,8 @@ def replace(
 ) -> None:
     """Delete rows by id and write others, in the transaction of the caller: readers see all old or all new.
 
+    The keyword index goes along.
+
     Args:
         connection: in a writing transaction.
         recipe_id: whose embeddings.
@@ -66,20 +70,28 @@ def replace(
         chunks: (key, chunk, vector id) to write.
     """
     table = embeddings_table(recipe_id)
-    for page in in_pages(outdated):
-        connection.execute(sa.delete(table).where(table.c.id.in_(page)))
+    delete(connection, recipe_id, outdated)
     first = int(
         connection.execute(sa.select(recipes.c.next_embedding_id).where(recipes.c.id == recipe_id)).scalar_one()
     )
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (number, key, chunk.path, chunk.position, chunk.start, chunk.end, chunk.text, chunk.prefix, vector_id)
         for number, (key, chunk, vector_id) in enumerate(chunks, first)
     ]
     if rows:
         insert_rows(connection, table, COLUMNS, rows)
+        keywords.insert_chunks(connection, recipe_id, ((row[0], row[TEXT_AT]) for row in rows))
         connection.execute(
             sa.update(recipes).where(recipes.c.id == recipe_id).values(next_embedding_id=first + len(rows))
         )
+
+
+def delete(connection: Connection, recipe_id: int, ids: Sequence[int]) -> None:
+    """Delete rows by id, with their words in the keyword index."""
+    table = embeddings_table(recipe_id)
+    keywords.delete_chunks(connection, recipe_id, ids)
+    for page in in_pages(ids):
+        connection.execute(sa.delete(table).where(table.c.id.in_(page)))
 
 
 def scan(connection: Connection, recipe_id: int, after: int, limit: int) -> list[StoredChunk]:

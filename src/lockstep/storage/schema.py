@@ -21,7 +21,7 @@ from sqlalchemy.types import UserDefinedType
 
 from lockstep.types import Form
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PREFIX = "lockstep_"
 
 
@@ -196,6 +196,25 @@ failures = Table(
     Column("error", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+# What must hold of an edit's answers before it serves; a row goes when its edit ends.
+gates = Table(
+    "lockstep_gates",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("token", Text, nullable=False),  # another one whenever it is to be judged anew
+    Column("expression", Text, nullable=False),
+    Column("queries", Text, nullable=False),  # JSON: texts by query id
+    Column("qrels", Text, nullable=False),  # JSON: grades by query and document id
+    Column("query_count", Integer, nullable=False),
+    Column("outcome", Text),  # JSON; null until it was judged
+    Column("judged_at", Float),
+    Column("judged_up_to", Integer),  # the last embedding that was there then
+    Column("judged_chunks", Integer),
+    Column("problem", Text),  # why it could not be judged
+    Column("problem_tries", Integer, nullable=False),  # in a row that met one
+    Column("until", Float),  # others leave it alone so long; null when it is nobody's
 )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, CursorResult
 
 from lockstep.errors import DocumentUnreadable
 from lockstep.storage.base import BrokenText, Dialect, Source
-from lockstep.storage.lookup import in_pages
+from lockstep.storage.lookup import in_pages, marks
 from lockstep.storage.schema import KeyType
 
 KEY = "lockstep_key"
@@ -51,7 +51,12 @@ class SourceReader:
         self.key_columns = [self.table.c[c] for c in source.key]
         self.key = dialect.key_expression(source, quoted(source.name))
         self._select = sa.select(self.key.label(KEY), *[self.table.c[c] for c in self.columns])
-        self.where = sa.true() if where is None else where
+        self._short = None
+        if where is None and len(source.key) == 1:
+            names = ", ".join(quoted(c) for c in (*source.key, *self.columns))
+            self._short = f"SELECT {names} FROM {quoted(source.name)} WHERE {quoted(source.key[0])}"
+        # As a truth it offers no index: rows are read by their keys.
+        self.where = sa.true() if where is None else where.is_(sa.true())
         self.there = sa.and_(*[c.is_not(None) for c in self.key_columns], self.where)
         """The condition on the rows that this reader sees."""
 
@@ -79,16 +84,32 @@ class SourceReader:
         """The rows with these keys; those that are gone are missing from the answer."""
         found: dict[Any, tuple[Any, ...]] = {}
         for page in in_pages(keys, KEYS_PER_READ):
-            values = [self.dialect.split_key(self.source, key) for key in page]
-            if len(self.key_columns) == 1:
-                condition = self.key_columns[0].in_([value for (value,) in values])
-            else:
-                condition = sa.tuple_(*self.key_columns).in_(values)
             wanted = set(page)
             # A column's collation may find a row whose key differs in case: that one is another document.
-            rows = connection.execute(self._select.where(condition, self.where))
+            rows = self._rows(connection, page)
             found.update((row[0], tuple(row)) for row in rows if row[0] in wanted)
         return found
+
+    def _rows(self, connection: Connection, keys: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        if self._short is None:
+            return connection.execute(self._select.where(self._among(keys), self.where)).all()
+        # Every search passes here: at the driver's own speed, as in `storage/lookup.py`.
+        places = marks(connection.dialect.paramstyle, len(keys))
+        return connection.exec_driver_sql(f"{self._short} IN ({places})", tuple(keys)).all()
+
+    def those_that(self, connection: Connection, keys: Collection[Any], condition: sa.ColumnElement[bool]) -> set[Any]:
+        """Those of the keys whose rows are there and meet a condition."""
+        found: set[Any] = set()
+        for page in in_pages(keys, KEYS_PER_READ):
+            rows = connection.execute(sa.select(self.key).where(self._among(page), self.where, condition)).scalars()
+            found.update(rows)
+        return found.intersection(keys)
+
+    def _among(self, keys: Sequence[Any]) -> sa.ColumnElement[bool]:
+        if len(self.key_columns) == 1:
+            return self.key_columns[0].in_([self.dialect.split_key(self.source, key)[0] for key in keys])
+        # SQLite finds no index for a list of rows.
+        return sa.or_(*[self.equals(key) for key in keys])
 
     def all(self, connection: Connection, page: int = 1000) -> Iterator[list[tuple[Any, ...]]]:
         """Every row in key order, a page at a time, so that no read lasts long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from lockstep.errors import (
     StoreCorrupt,
     StoreError,
     StoreFull,
+    StoreInterrupted,
     StoreLocked,
     StoreReadOnly,
 )
@@ -30,6 +31,7 @@ from lockstep.storage.sources import quoted
 BUSY_TIMEOUT_S = 10.0
 PAGE_BYTES = 16384  # a 1.5 KB vector per row: fewer, larger pages made inserts 20 % faster than 4 KB ones
 CACHE_KIB = 16384  # per connection; bounded, so that a large table takes no more memory than a small one
+INSTRUCTIONS_PER_LOOK = 10_000  # of SQLite's machine, some 0.1 ms, between two looks at whether to go on
 
 NOW = "(julianday('now') - 2440587.5) * 86400.0"
 
@@ -91,6 +93,17 @@ class SQLite:
             else:
                 with self.engine.connect().execution_options(lockstep_write=write) as connection, connection.begin():
                     yield connection
+
+    @contextmanager
+    def interruptible(self, connection: Connection, is_over: Callable[[], bool]) -> Iterator[None]:
+        """See `Dialect.interruptible`."""
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_progress_handler(is_over, INSTRUCTIONS_PER_LOOK)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -176,6 +189,10 @@ class SQLite:
         """See `Dialect.release`."""
         for name in self._trigger_texts(connection, recipe_id):
             connection.exec_driver_sql(f"DROP TRIGGER {quoted(name)}")
+
+    def shape_version(self, connection: Connection) -> int:
+        """See `Dialect.shape_version`."""
+        return int(connection.exec_driver_sql("PRAGMA schema_version").scalar_one())
 
     def data_version(self, connection: Connection) -> int:
         """See `Dialect.data_version`; only numbers from one connection can be compared."""
@@ -357,6 +374,8 @@ def translate_sqlite(exc: sqlite3.Error, location: str) -> LockstepError:
         return StoreFull(
             f"There is no room for {location}.", "Free some disk space and run this again; nothing is lost."
         )
+    if code.startswith("SQLITE_INTERRUPT"):
+        return StoreInterrupted(f"A statement on {location} was ended before it was done.")
     if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return StoreCorrupt(f"{location} is damaged or not a database: {exc}.", "Restore it from a backup.")
     return StoreError(f"The database {location} failed: {exc}.")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.errors import ConfigError
-from lockstep.storage import batches
+from lockstep.storage import batches, gates, keywords
 from lockstep.storage.base import Dialect, Source
 from lockstep.storage.changes import enqueue
+from lockstep.storage.lookup import marks
 from lockstep.storage.schema import (
     changes_table,
     embeddings_table,
@@ -84,6 +85,30 @@ def list_tasks(connection: Connection, name: str | None = None) -> list[StoredTa
     return [stored_task(row, facts) for row in rows]
 
 
+class Served(NamedTuple):
+    """What a search needs to know of a task before all else."""
+
+    recipe_id: int
+    """That serves it."""
+    settings: str
+    enabled: bool
+    is_backfilled: bool
+    """Whether every row that was there before the recipe has been looked at."""
+    last_id: int
+    """The largest id that was ever given to an embedding of the recipe."""
+
+
+def served_by(connection: Connection, name: str) -> Served | None:
+    """How a task is served, or None when there is no such task; every search begins with it."""
+    mark = marks(connection.dialect.paramstyle, 1)
+    row = connection.exec_driver_sql(
+        "SELECT t.recipe_id, t.settings, t.enabled, r.backfill_done, r.next_embedding_id - 1 "
+        f"FROM {tasks.name} t JOIN {recipes.name} r ON r.id = t.recipe_id WHERE t.name = {mark}",
+        (name,),
+    ).first()
+    return None if row is None else Served(row[0], row[1], bool(row[2]), bool(row[3]), row[4])
+
+
 def stored_task(row: sa.Row[Any], facts: Mapping[int, tuple[Space, int]]) -> StoredTask:
     """A task's row, with what is known of its recipes."""
     outage = (row.outage, row.outage_kind, row.outage_until, row.outage_tries)
@@ -122,21 +147,29 @@ def add_recipe(connection: Connection, dialect: Dialect, recipe: NewRecipe) -> i
     recipe_id = int(result.inserted_primary_key[0])  # type: ignore[index]
     changes_table(recipe_id).create(connection)
     embeddings_table(recipe_id).create(connection)
+    keywords.create(connection, recipe_id)
     for statement in dialect.capture(recipe.source, recipe_id, recipe.columns):
         connection.exec_driver_sql(statement)
     return recipe_id
 
 
 def begin_edit(connection: Connection, dialect: Dialect, stored: StoredTask, settings: str, recipe: NewRecipe) -> None:
-    """Begin to build another recipe beside the one that serves; one that was being built is given up."""
-    cancel_edit(connection, dialect, stored)
+    """Begin to build another recipe beside the one that serves; one that was being built is given up, its gate stays."""
+    drop_next(connection, dialect, stored)
+    gates.judge_anew(connection, stored.name)
     recipe_id = add_recipe(connection, dialect, recipe)
     # What a person mended may be what the task waited for.
     update_task(connection, stored.name, next_settings=settings, next_recipe_id=recipe_id, **NO_OUTAGE)
 
 
 def cancel_edit(connection: Connection, dialect: Dialect, stored: StoredTask) -> bool:
-    """Give up the recipe that is being built; False when there is none."""
+    """Give up the recipe that is being built, with its gate; False when there is none."""
+    gates.forget(connection, stored.name)
+    return drop_next(connection, dialect, stored)
+
+
+def drop_next(connection: Connection, dialect: Dialect, stored: StoredTask) -> bool:
+    """Remove the recipe that is being built; False when there is none."""
     building = connection.execute(sa.select(tasks.c.next_recipe_id).where(tasks.c.name == stored.name)).scalar()
     if building is None:
         return False
@@ -150,6 +183,7 @@ def finish_edit(connection: Connection, dialect: Dialect, stored: StoredTask) ->
     assert stored.next
     view = view_name(stored.name)
     connection.exec_driver_sql(f"DROP VIEW IF EXISTS {quoted(view)}")
+    gates.forget(connection, stored.name)
     remove_recipe(connection, dialect, stored.recipe_id)
     create_view(connection, view, stored.next.recipe_id, stored.next.space)
     update_task(
@@ -166,6 +200,7 @@ def remove_recipe(connection: Connection, dialect: Dialect, recipe_id: int) -> N
     """Remove every trace of a recipe; its vectors stay in the cache until they expire."""
     dialect.release(connection, recipe_id)
     changes_table(recipe_id).drop(connection, checkfirst=True)
+    keywords.drop(connection, recipe_id)
     embeddings_table(recipe_id).drop(connection, checkfirst=True)
     for table in (failures, leases):
         connection.execute(sa.delete(table).where(table.c.recipe_id == recipe_id))

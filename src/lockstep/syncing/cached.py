@@ -169,17 +169,27 @@ def embed_and_keep(asking: Asking, texts: Mapping[bytes, str], arrived: dict[byt
     hashes = list(texts)
     embedded = [hashes[row] for row in done.rows]
     arrived.update(zip(embedded, done.vectors, strict=True))
-    day = vectors.today(asking.clock())
-    with asking.dialect.begin(write=True) as connection:
-        if embedded:
-            space = vectors.space_of(connection, model.identity, done.vectors.shape[1])
-            vectors.insert(connection, space, embedded, done.vectors, day + asking.days, day)
-        cost = done.usage.tokens * (model.info.price_per_million_tokens or 0.0) / 1e6 if done.usage.tokens else 0.0
-        purpose: usage.Purpose = "search" if asking.task else "embed"
-        usage.record(connection, day, asking.task, model.identity, purpose, done.usage, cost)
+    try:
+        keep(asking, embedded, done)
+    except (StoreLocked, StoreReadOnly):
+        # A search has its vectors, and can answer where nothing can be written; they are paid for again the next time.
+        if not asking.task:
+            raise
     for problem in (done.interruption, *done.errors.values()):
         if problem:
             raise problem
+
+
+def keep(asking: Asking, hashes: Sequence[bytes], done: Embedded) -> None:
+    """Store vectors, and what they took."""
+    model, day = asking.model, vectors.today(asking.clock())
+    with asking.dialect.begin(write=True) as connection:
+        if hashes:
+            space = vectors.space_of(connection, model.identity, done.vectors.shape[1])
+            vectors.insert(connection, space, hashes, done.vectors, day + asking.days, day)
+        cost = done.usage.tokens * (model.info.price_per_million_tokens or 0.0) / 1e6 if done.usage.tokens else 0.0
+        purpose: usage.Purpose = "search" if asking.task else "embed"
+        usage.record(connection, day, asking.task, model.identity, purpose, done.usage, cost)
 
 
 def embed_now(model: Model, texts: Sequence[str], kind: Kind, truncate: Truncate) -> Embedded:

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage import changes, embeddings, failures, vectors
+from lockstep.storage import changes, embeddings, failures, keywords, vectors
 from lockstep.storage.embeddings import StoredChunk
 from lockstep.storage.lookup import find_rows, in_pages
 from lockstep.storage.schema import changes_table, embeddings_table
@@ -42,7 +42,8 @@ def check_task(job: Job, stored: StoredTask, *, repair: bool = False) -> list[Pr
     Args:
         job: the task.
         stored: its row.
-        repair: queue the documents that differ, drop vectors that must not be, and put triggers back in place.
+        repair: queue the documents that differ, drop vectors that must not be, put triggers back in place, and make a
+            keyword index anew that does not agree with its chunks.
 
     Returns:
         The problems found, empty when all is well; after a repair, the next sync mends them.
@@ -61,13 +62,19 @@ def check_task(job: Job, stored: StoredTask, *, repair: bool = False) -> list[Pr
             if not excused.is_waiting(key):
                 problems.setdefault(key, problem)
         bad = list(bad_vectors(connection, job))
+        words = keywords.disagreement(connection, job.recipe_id)
     for key, _, problem in bad:
         problems.setdefault(key, problem)
     if keyless:
         problem = f"{keyless} row(s) have no key (NULL), or one that is not UTF-8, and cannot be embedded"
         whole.append(Problem(job.task.name, None, problem))
     if repair:
+        if words:
+            with job.dialect.begin(write=True) as connection:
+                keywords.rebuild(connection, job.recipe_id)
         mend(job, list(problems), [vector_id for _, vector_id, _ in bad], with_triggers=bool(whole))
+    if words:
+        whole.append(Problem(job.task.name, None, words))
     return whole + [Problem(job.task.name, job.reader.id_of(key), problem) for key, problem in problems.items()]
 
 
@@ -181,5 +188,6 @@ def drop_vectors(connection: Connection, space: Space, vector_ids: list[int], no
             refers = table.c.vector_id.in_(page)
             keys = connection.execute(sa.select(table.c.key).where(refers).distinct()).scalars().all()
             changes.enqueue(connection, recipe_id, keys, now)
-            connection.execute(sa.delete(table).where(refers))
+            ids = connection.execute(sa.select(table.c.id).where(refers)).scalars().all()
+            embeddings.delete(connection, recipe_id, ids)
         connection.execute(sa.delete(store).where(store.c.id.in_(page)))

@@ -9,8 +9,9 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lockstep.storage import batches, changes, embeddings, history, leases, usage
+from lockstep.storage import batches, changes, embeddings, gates, history, leases, usage
 from lockstep.storage.batches import StoredBatch
+from lockstep.storage.gates import StoredGate
 from lockstep.storage.schema import changes_table, failures
 from lockstep.storage.sources import SourceReader
 from lockstep.storage.tasks import OutageKind, StoredTask
@@ -69,6 +70,8 @@ class TaskStatus:
     """What it waits for at its provider; None when there is nothing."""
     building: Counts | None = None
     """What an edit builds beside what serves; None when there is nothing."""
+    gate: StoredGate | None = None
+    """What must hold of it before it serves, and what came of that; None where nothing must."""
     outage_kind: OutageKind | None = None
     """What ends the outage: a provider that comes back, a person, another day's budget, or a batch."""
     outage_until: float | None = None
@@ -120,6 +123,7 @@ def task_status(
         tokens_today=tokens_today,
         batch=describe_batches(waiting_batches, now) if waiting_batches else None,
         building=building,
+        gate=gates.find(connection, stored.name),
         outage_kind=stored.outage_kind,
         outage_until=stored.outage_until,
         outage_tries=stored.outage_tries,

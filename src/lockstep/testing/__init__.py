@@ -10,8 +10,12 @@ orthogonal. Its options make it slow or faulty on command, and let a test count 
     fake:hash?reject=poison           a text with this word in it is refused (ProviderRejected)
     fake:hash?log=/tmp/asked          every text embedded adds a line, the hash of it, to this file
 
-`ChaosServer` is an embedding provider behind a real HTTP server, which speaks the providers' protocols, has rate limits,
-fails in all the ways that networks and services do, and counts what it was paid for: see `lockstep.testing.chaos`.
+`fake:overlap`, as a reranker, scores a text by the words that it shares with the query (`overlap_scores`); with
+`?fail_every=7` every 7th call finds it away.
+
+`ChaosServer` is a provider of embeddings and of reranking behind a real HTTP server, which speaks the providers'
+protocols, has rate limits, fails in all the ways that networks and services do, and counts what it was paid for: see
+`lockstep.testing.chaos`.
 """
 
 from __future__ import annotations
@@ -19,11 +23,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lockstep.testing.hash_model import HashModel, hash_vectors
+from lockstep.testing.overlap import OverlapReranker, overlap_scores
 
 if TYPE_CHECKING:
     from lockstep.testing.chaos.server import ChaosServer
 
-__all__ = ["ChaosServer", "HashModel", "hash_vectors"]
+__all__ = ["ChaosServer", "HashModel", "OverlapReranker", "hash_vectors", "overlap_scores"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,12 +13,13 @@ from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, open_e
 from lockstep.app.output import as_json, count, line, note, shown_id, snippet, table
 
 if TYPE_CHECKING:
-    from lockstep.evaluate.results import Evaluation, Latency, QueryResult, Score, TaskEvaluation
+    from lockstep.evaluate.results import Change, Evaluation, Latency, QueryResult, Score, TaskEvaluation
 
 QUERY_CHARACTERS = 80
 FOUND_CHARACTERS = 90
 SAY_EVERY_S = 5.0
 IDS_SHOWN = 3
+CHANGES_SHOWN = 2  # of each, where several tasks are compared
 
 
 def evaluate(
@@ -30,8 +31,14 @@ def evaluate(
     qrels: Annotated[
         str | None, typer.Option("--qrels", metavar="FILE", help="Judgements, in BEIR's or TREC's form.")
     ] = None,
-    against: Annotated[str | None, typer.Option("--against", metavar="TASK", help="Compare with another task.")] = None,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", metavar="TASK", help="Compare with another task; repeatable.")
+    ] = None,
     edit: Annotated[bool, typer.Option("--edit", help="Compare with what an edit of the task is building.")] = False,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option("--mode", help="vector, keyword, hybrid; several are compared.", show_default="vector"),
+    ] = None,
     k: Annotated[
         list[int] | None, typer.Option("-k", help="How far measures look; repeatable.", show_default="10, 100")
     ] = None,
@@ -43,10 +50,11 @@ def evaluate(
     """How well a task answers: by judged queries, or by what exact search finds."""
     with open_existing(database) as db:
         result = db.evaluate(
-            task if against is None else [task, against],
+            [task, *(against or ())],
             queries,
             qrels,
             edit=edit,
+            modes=mode or "vector",
             k=k or (10, 100),
             exact=exact,
             sample=sample,
@@ -82,13 +90,15 @@ def evaluation_json(result: Evaluation) -> dict[str, Any]:
 def show_evaluation(result: Evaluation, worst: int) -> None:
     """The measures, what they rest on, and the queries that are worth a look."""
     for task in result.tasks:
-        line(f"Task {task.name} with {task.model}", bold=True)
+        line(f"Task {task.name}" + ("" if task.mode == "keyword" else f" with {task.model}"), bold=True)
     line(describe(result))
     line()
-    if len(result.tasks) == 2:
+    if len(result.tasks) == 1:
+        show_one(result, worst)
+    elif len(result.tasks) == 2:
         show_comparison(result, worst)
     else:
-        show_one(result, worst)
+        show_several(result, worst)
     for sentence in remarks(result):
         note(sentence, fg="yellow")
 
@@ -103,13 +113,19 @@ def describe(result: Evaluation) -> str:
 
 def show_one(result: Evaluation, worst: int) -> None:
     """One task's measures, and its worst queries."""
-    (task,) = result.tasks
+    task = result.tasks[0]
     table(
         ["measure", "mean", "95 % interval"],
         [[name, f"{score.value:.3f}", interval(score)] for name, score in task.scores.items()],
     )
     line()
     line(latency_of(task.latency))
+    show_worst(result, worst)
+
+
+def show_worst(result: Evaluation, worst: int) -> None:
+    """The queries that the first task answers worst."""
+    task = result.tasks[0]
     name, perfect = next(iter(task.scores)), 1.0
     shown = [each for each in task.worst(worst) if each.scores[name] < perfect]
     if shown:
@@ -129,7 +145,7 @@ def show_comparison(result: Evaluation, worst: int) -> None:
             f"{second.scores[name].value:.3f}",
             f"{difference.value:+.3f}",
             interval(difference, signed=True),
-            verdict(difference, result),
+            verdict(difference, first, second),
         ]
         for name, difference in result.differences.items()
     ]
@@ -141,6 +157,45 @@ def show_comparison(result: Evaluation, worst: int) -> None:
     if changes:
         line()
         line(f"Changed most by {name}", bold=True)
+    show_changes(changes, name, first, second)
+
+
+def show_several(result: Evaluation, worst: int) -> None:
+    """Means side by side; by the first measure, how each differs from the first; and the first one's worst queries."""
+    first, *others = result.tasks
+    table(
+        ["measure", *(task.name for task in result.tasks)],
+        [[name, *(f"{task.scores[name].value:.3f}" for task in result.tasks)] for name in first.scores],
+    )
+    line()
+    name = next(iter(first.scores))
+    rows = [[first.name, f"{first.scores[name].value:.3f}", interval(first.scores[name]), "", "", ""]]
+    for task in others:
+        score, difference = task.scores[name], task.differences[name]
+        rows.append(
+            [
+                task.name,
+                f"{score.value:.3f}",
+                interval(score),
+                f"{difference.value:+.3f}",
+                interval(difference, signed=True),
+                verdict(difference, first, task),
+            ]
+        )
+    table([name, "mean", "95 % interval", f"to {first.name}", "95 % interval", "better"], rows)
+    line()
+    for task in result.tasks:
+        line(f"{task.name}: {latency_of(task.latency)}")
+    show_worst(result, worst)
+    for other, task in enumerate(others, 1):
+        if changes := result.changed(min(worst, CHANGES_SHOWN), other=other):
+            line()
+            line(f"Changed most by {name} with {task.name}", bold=True)
+            show_changes(changes, name, first, task)
+
+
+def show_changes(changes: Sequence[Change], name: str, first: TaskEvaluation, second: TaskEvaluation) -> None:
+    """Queries that two tasks answer differently."""
     for change in changes:
         line(
             f"{change.difference:+.3f}  {change.before.id}  {snippet(change.before.text, QUERY_CHARACTERS)}", bold=True
@@ -150,11 +205,11 @@ def show_comparison(result: Evaluation, worst: int) -> None:
             show_found(each, 1, indent=10)
 
 
-def verdict(difference: Score, result: Evaluation) -> str:
+def verdict(difference: Score, first: TaskEvaluation, second: TaskEvaluation) -> str:
     """Which task is better; nothing where the interval holds zero."""
     if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
         return "not told apart"
-    return result.tasks[1 if difference.value > 0 else 0].name
+    return (second if difference.value > 0 else first).name
 
 
 def interval(score: Score, *, signed: bool = False) -> str:
@@ -193,7 +248,8 @@ def show_found(each: QueryResult, most: int, indent: int = 7) -> None:
     """The first documents that were found."""
     for rank, hit in enumerate(each.found[:most], 1):
         grade = "not judged" if hit.grade is None else f"grade {hit.grade}"
-        what = f"{rank}. {hit.similarity:.3f}  {shown_id(hit.id)} ({grade})  {snippet(hit.text, FOUND_CHARACTERS)}"
+        near = "" if hit.similarity is None else f"{hit.similarity:.3f}  "
+        what = f"{rank}. {near}{shown_id(hit.id)} ({grade})  {snippet(hit.text, FOUND_CHARACTERS)}"
         line(" " * indent + what)
 
 
@@ -203,14 +259,16 @@ def remarks(result: Evaluation) -> list[str]:
         f"{count(len(ids), 'query was', 'queries were')} left out, {reason}: {some_of(ids)}"
         for reason, ids in result.left_out.items()
     ]
-    said += [missing_from(task) for task in result.tasks if task.missing]
-    return said + [unembedded_of(task) for task in result.tasks if task.embedded < task.documents]
+    # The modes of a task have its documents in common.
+    found = dict.fromkeys([missing_from(task) for task in result.tasks if task.missing])
+    found |= dict.fromkeys([unembedded_of(task) for task in result.tasks if task.embedded < task.documents])
+    return said + list(found)
 
 
 def unembedded_of(task: TaskEvaluation) -> str:
     """That some documents cannot be found."""
     return (
-        f"{task.name}: {task.embedded:,} of {count(task.documents, 'document')} are embedded; "
+        f"{source_of(task)}: {task.embedded:,} of {count(task.documents, 'document')} are embedded; "
         "the others have no text, failed, or wait for a sync"
     )
 
@@ -219,7 +277,12 @@ def missing_from(task: TaskEvaluation) -> str:
     """Which relevant documents cannot be found."""
     are, counted = ("is", "counts") if len(task.missing) == 1 else ("are", "count")
     number = count(len(task.missing), "relevant document")
-    return f"{number} {are} not in the source of {task.name}, and {counted} as not found: {some_of(task.missing)}"
+    return f"{number} {are} not in the source of {source_of(task)}, and {counted} as not found: {some_of(task.missing)}"
+
+
+def source_of(task: TaskEvaluation) -> str:
+    """The task's name, without the mode that it was searched in."""
+    return task.name.removesuffix(f" {task.mode}")
 
 
 def some_of(ids: Sequence[str]) -> str:

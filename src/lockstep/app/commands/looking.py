@@ -96,7 +96,7 @@ def show_for_ever(look: Callable[[], list[TaskStatus]], *, json: bool) -> NoRetu
 
 def tell(one: TaskStatus, database: str) -> None:
     """What there is to know of a task besides the table, in sentences."""
-    from lockstep.app.live import reason
+    from lockstep.app.live import building, reason
 
     if one.pending and one.state != "running":
         since = f", the oldest change for {duration(one.oldest_pending_s)}" if one.oldest_pending_s is not None else ""
@@ -109,9 +109,12 @@ def tell(one: TaskStatus, database: str) -> None:
             f"{command('errors', database, one.task)}",
             fg="yellow",
         )
-    if one.building:
+    if built := building(one, time.time()):
+        note(f"{one.task}: {built.rstrip('.')}.", fg="yellow" if one.gate and one.gate.met is False else None)
+    if one.gate and one.gate.met is False:
         note(
-            f"{one.task}: an edit is built beside it, {one.building.embedded:,} of {one.building.documents:,} documents."
+            f"{one.task}: take it all the same: {command('task', 'edit', database, one.task, '--switch')}; "
+            "give it up: --cancel; judge it again: --judge"
         )
     if one.deletions:
         note(f"{one.task}: {count(one.deletions, 'deleted document')} to clean up at the next sync")

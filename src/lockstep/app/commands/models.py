@@ -110,7 +110,13 @@ def download(model: ModelName) -> None:
     """Bring a model from the Hugging Face hub to this machine, or let Ollama fetch one, ollama:MODEL."""
     from lockstep.models import open_model
     from lockstep.models.remote.remote_model import RemoteModel
+    from lockstep.models.rerank.local import download_reranker
+    from lockstep.models.uri import ModelURI
 
+    reranker = download_reranker(ModelURI.parse(model))
+    if reranker:
+        line(f"{model}: a reranker, {size(reranker.size_bytes or 0)}, ready.")
+        return
     provider = open_model(model).provider
     if isinstance(provider, RemoteModel):
         pull(model, provider)

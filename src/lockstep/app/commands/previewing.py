@@ -57,7 +57,7 @@ def preview(
     json: Json = False,
 ) -> None:
     """See the chunks that some documents would become; nothing is stored."""
-    from lockstep.app.commands.searching import parse_id
+    from lockstep.app.commands.search_options import parse_id
 
     with open_existing(database) as db:
         found = db.preview(task, n, embed=embed, ids=[parse_id(each) for each in ids] if ids else None, sample=sample)

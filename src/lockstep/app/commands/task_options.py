@@ -15,6 +15,7 @@ from lockstep.errors import ConfigError
 METHODS = "text, lines, paragraphs, sentences, markdown, markdown-lines, html, none"
 FORMS = "float32, float16, int8, binary"
 METRICS = "cosine, dot, euclidean"
+INDEX_KINDS = "bits, hnsw"
 TEXTS, CUT, KEPT = "Which texts", "How they are cut", "How vectors are made and kept"
 
 Fields = Annotated[
@@ -82,6 +83,12 @@ ModelOption = Annotated[
 ]
 Quantization = Annotated[str | None, typer.Option("--quantization", help=f"{FORMS}.", rich_help_panel=KEPT)]
 MetricOption = Annotated[str | None, typer.Option("--metric", help=f"{METRICS}.", rich_help_panel=KEPT)]
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--index", metavar="KIND|JSON", help=f'{INDEX_KINDS}, or {{"kind": "hnsw", "m": 32}}.', rich_help_panel=KEPT
+    ),
+]
 CacheDays = Annotated[
     int | None, typer.Option("--cache-days", help="How long unused vectors are kept; 90.", rich_help_panel=KEPT)
 ]
@@ -100,6 +107,7 @@ def settings_from(
     field_chunking: list[str] | None,
     query_chunking: str | None,
     chunking: Mapping[str, Any],
+    index: str | None = None,
     **others: Any,
 ) -> dict[str, Any]:
     """The settings that were given, as `Database.add_task` and `edit_task` take them.
@@ -116,6 +124,8 @@ def settings_from(
         settings["script"] = read_script(script)
     if where is not None:
         settings["where"] = from_json("--where", where) or None
+    if index is not None:
+        settings["index"] = from_json("--index", index) if index.lstrip().startswith("{") else index
     if given := {name: value for name, value in chunking.items() if value is not None}:
         settings["chunking"] = given
     if query_chunking is not None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lockstep.recipe import Task
     from lockstep.syncing.estimate import Estimate
 
+GATE = "Judged before it serves"
+
 app = typer.Typer(
     help="Say what is embedded, and how: add, list, show, edit, rebuild, pause, resume, remove.", no_args_is_help=True
 )
@@ -47,6 +49,7 @@ def add(
     model: options.ModelOption = None,
     quantization: options.Quantization = None,
     metric: options.MetricOption = None,
+    index: options.IndexOption = None,
     cache_days: options.CacheDays = None,
     max_cost_per_day: options.MaxCostPerDay = None,
     json: Json = False,
@@ -79,6 +82,7 @@ def add(
         model=model,
         quantization=quantization,
         metric=metric,
+        index=index,
         cache_days=cache_days,
         max_cost_per_day=max_cost_per_day,
     )
@@ -119,11 +123,32 @@ def edit(
     model: options.ModelOption = None,
     quantization: options.Quantization = None,
     metric: options.MetricOption = None,
+    index: options.IndexOption = None,
     cache_days: options.CacheDays = None,
     max_cost_per_day: options.MaxCostPerDay = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            "--gate", help='What must hold before it serves: "ndcg@10 >= 0.98 * current".', rich_help_panel=GATE
+        ),
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", metavar="FILE", help="The gate is judged on, JSON Lines.", rich_help_panel=GATE),
+    ] = None,
+    qrels: Annotated[
+        str | None,
+        typer.Option("--qrels", metavar="FILE", help="Judgements, in BEIR's or TREC's form.", rich_help_panel=GATE),
+    ] = None,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Have the next sync judge the gate again.", rich_help_panel=GATE)
+    ] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give up the change that is being built.")] = False,
     switch: Annotated[
-        bool, typer.Option("--switch", help="Let what was built serve though documents failed in it.")
+        bool,
+        typer.Option(
+            "--switch", help="Let what was built serve though documents failed in it, or its gate is not met."
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it demands.")] = False,
     yes: Yes = False,
@@ -137,6 +162,11 @@ def edit(
         if cancel:
             given_up = db.cancel_edit(task)
             note(f"What was being built for {task} is given up." if given_up else f"Nothing is being built for {task}.")
+            return
+        if judge:
+            again = db.judge_edit(task)
+            next_ = f"The gate is judged by the next sync: {command('sync', database)}"
+            note(next_ if again else f"No edit of {task} has a gate.")
             return
         if switch:
             done = db.finish_edit(task)
@@ -164,9 +194,12 @@ def edit(
             model=model,
             quantization=quantization,
             metric=metric,
+            index=index,
             cache_days=cache_days,
             max_cost_per_day=max_cost_per_day,
         )
+        given = {"gate": gate, "queries": queries, "qrels": qrels}
+        settings |= {name: value for name, value in given.items() if value is not None}
         change(db, database, task, settings, dry_run=dry_run, yes=yes, json=json)
 
 
@@ -184,7 +217,8 @@ def change(
     if "chunking" in settings:
         settings["chunking"] = asdict(db.task(name).chunking) | settings["chunking"]
     planned = db.plan_edit(name, **settings)
-    expected = db.estimate(name, **settings) if planned.demand != "nothing" else None
+    others = {setting: value for setting, value in settings.items() if setting not in ("gate", "queries", "qrels")}
+    expected = db.estimate(name, **others) if planned.demand != "nothing" else None
     if json:
         as_json(
             {
@@ -192,6 +226,9 @@ def change(
                 "changed": planned.changed,
                 "demand": planned.demand,
                 "estimate": asdict(expected) if expected else None,
+                "gate": {"expression": planned.gate.expression, "queries": len(planned.gate.queries)}
+                if planned.gate
+                else None,
             }
         )
     elif not planned.changed:
@@ -202,6 +239,9 @@ def change(
         )
         for text in describe_change(expected) if expected else ():
             line(text)
+        if planned.gate:
+            judged = count(len(planned.gate.queries), "judged query", "judged queries")
+            line(f"It serves when {planned.gate.expression}, on {judged}.")
     if dry_run:
         return
     if expected and not (yes or ask("Go on?")):
@@ -280,11 +320,17 @@ def show(
             names = ", ".join(each.name for each in db.tasks())
             raise ConfigError("Say which task.", f"There are: {names}." if names else "There is none yet.")
         found = asdict(db.task(task))
+        if gate := db.gate(task):
+            found["gate"] = asdict(gate)
     if json:
         as_json(found)
-    else:
-        for name, value in flat(found):
-            line(f"{name:29} {value}")
+        return
+    found.pop("gate", None)
+    for name, value in flat(found):
+        line(f"{name:29} {value}")
+    if gate:
+        line(f"{'gate of its edit':29} {gate.expression}")
+        note(f"{task}: {gate}", fg=None if gate.met else "yellow")
 
 
 @app.command("pause")

@@ -16,6 +16,7 @@ from lockstep.errors import ConfigError, UnknownName
 from lockstep.models import catalogue, hub
 from lockstep.models.base import Provider
 from lockstep.models.local.card import read_card
+from lockstep.models.local.cross_encoder import is_cross_encoder, not_a_model
 from lockstep.models.local.folder import choose_graph, companions, fingerprint, need_torch, read_folder
 from lockstep.models.local.options import LocalOptions
 from lockstep.models.local.shipped import KNOWN
@@ -47,12 +48,12 @@ def open_local(uri: ModelURI, *, download: bool = True) -> Provider:
 
         return open_shipped(uri.name, options)
     if is_folder(uri.name):
-        return _open_folder(replace(UNKNOWN, uri=name), _folder(uri.name), options, None)
-    snapshot = _snapshot(uri, options, download=download)
+        return _open_folder(replace(UNKNOWN, uri=name), folder_of(uri.name), options, None)
+    found = snapshot(uri, options, download=download)
     entry = catalogue.lookup(hub.HubName.parse(uri.name).repo)
     known = entry.info() if entry else UNKNOWN
-    info = replace(known, uri=name, revision=snapshot.revision)
-    return _open_folder(info, snapshot.folder, options, f"local:{name_of(snapshot, uri)}")
+    info = replace(known, uri=name, revision=found.revision)
+    return _open_folder(info, found.folder, options, f"local:{name_of(found, uri)}")
 
 
 def is_folder(name: str) -> bool:
@@ -68,7 +69,7 @@ def wanted_files(names: Sequence[str], options: LocalOptions) -> list[str]:
     Raises:
         ConfigError: the graph that is asked for is not among them.
     """
-    graph = None if _wants_torch(options) else choose_graph(names, options.file)
+    graph = None if wants_torch(options) else choose_graph(names, options.file)
     small = [name for name in names if name.endswith(SMALL_FILES) and name.count("/") <= 1]
     layers = [name for name in names if name[:1].isdigit() and name.endswith(".safetensors")]
     if graph:
@@ -82,13 +83,15 @@ def wanted_files(names: Sequence[str], options: LocalOptions) -> list[str]:
 
 
 def _open_folder(info: ModelInfo, path: Path, options: LocalOptions, identity: str | None) -> Provider:
+    if is_cross_encoder(path):
+        raise not_a_model(info.uri)
     folder = read_folder(path, options.file)
     document_prompt = folder.document_prompt or info.document_prompt
     query_prompt = folder.query_prompt or info.query_prompt
     info = replace(info, document_prompt=document_prompt, query_prompt=query_prompt)
     card = read_card(path)
     info = replace(info, languages=card.languages or info.languages, licence=card.licence or info.licence)
-    by_torch = _wants_torch(options) or folder.graph is None or bool(folder.torch_only)
+    by_torch = wants_torch(options) or folder.graph is None or bool(folder.torch_only)
     runtime = "torch" if by_torch or folder.graph is None else folder.graph.relative_to(path).as_posix()
     identity = f"{identity or f'local:folder@{fingerprint(folder)}'}#{runtime}"
     if not by_torch:
@@ -113,19 +116,24 @@ def _can_run(names: Sequence[str], options: LocalOptions) -> bool:
     return find_spec("sentence_transformers") is not None or choose_graph(names, options.file) is not None
 
 
-def _wants_torch(options: LocalOptions) -> bool:
+def wants_torch(options: LocalOptions) -> bool:
     """A device or a type is only torch's to choose."""
     return options.runtime == "torch" or (options.runtime is None and bool(options.device or options.dtype))
 
 
-def _folder(name: str) -> Path:
+def folder_of(name: str) -> Path:
+    """The folder of a name that is a path.
+
+    Raises:
+        ConfigError: it is not there.
+    """
     path = Path(name).expanduser()
     if not path.is_dir():
         raise ConfigError(f"There is no model folder {path.absolute()}.", "Check the path.")
     return path.absolute()
 
 
-def _snapshot(uri: ModelURI, options: LocalOptions, *, download: bool) -> hub.Snapshot:
+def snapshot(uri: ModelURI, options: LocalOptions, *, download: bool) -> hub.Snapshot:
     """The model's files on this machine, fetched where they may be.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Literal
 from lockstep.errors import ConfigError
 from lockstep.models import catalogue, hub
 from lockstep.models.catalogue import Entry
+from lockstep.models.local.cross_encoder import is_cross_encoder
 from lockstep.models.local.folder import read_folder
 from lockstep.models.local.shipped import KNOWN, shipped_info
 from lockstep.types import ModelInfo
@@ -49,7 +50,7 @@ def _shipped() -> Iterator[Available]:
 
 def _downloaded(model: hub.InstalledModel) -> Available | None:
     """A model that the catalogue does not know, as its folder says; None when it embeds no texts."""
-    if not (model.folder / "modules.json").is_file():
+    if not (model.folder / "modules.json").is_file() or is_cross_encoder(model.folder):
         return None
     try:
         folder = read_folder(model.folder)

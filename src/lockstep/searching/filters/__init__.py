@@ -9,5 +9,7 @@ into a column that holds JSON.
 from __future__ import annotations
 
 from lockstep.searching.filters.compiler import Compiler, Where, compile_filter
+from lockstep.searching.filters.indexes import IndexAdvice, advise, index_statement
+from lockstep.searching.filters.keys import Keys
 
-__all__ = ["Compiler", "Where", "compile_filter"]
+__all__ = ["Compiler", "IndexAdvice", "Keys", "Where", "advise", "compile_filter", "index_statement"]

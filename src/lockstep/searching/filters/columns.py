@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lockstep.errors import QueryError
-from lockstep.searching.filters.conditions import NUMBERS, Condition, Sql, Test, compare, matches, moment_in
+from lockstep.searching.filters.conditions import NUMBERS, Condition, Sql, Test, compare, compare_moment, matches
 from lockstep.searching.filters.values import Moment, Pattern
 
 
@@ -31,7 +31,7 @@ class Column:
         if isinstance(given, Pattern):
             return self.meets(matches(given))
         if isinstance(given, Moment):
-            return compare(moment_in(self._kind, self._column), operator, sa.func.julianday(given.text))
+            return compare_moment(self._kind, self._column, operator, given)
         if isinstance(given, list | dict):
             raise QueryError(
                 f'Column "{self._name}" cannot be compared with {given!r}.',

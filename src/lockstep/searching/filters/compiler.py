@@ -7,7 +7,8 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -36,6 +37,7 @@ from lockstep.storage.sources import DATA, quoted
 Where = Mapping[str, Any]
 
 COMPARISONS = {"$eq": "=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+EXACT = frozenset({"$eq", "$in"})
 LOGICAL = ("$and", "$or", "$nor", "$not")
 TYPES = {
     "array": ("array",),
@@ -63,6 +65,7 @@ TYPE_NUMBERS = {
 DEPTH_MAX = 32
 SHALLOW = 4  # any database reads a filter that is nested no deeper
 ELEMENT_DEPTH = 3  # an $elemMatch is a SELECT within a SELECT: it counts as so many levels
+SIDE_BY_SIDE_MAX = 16  # conditions of one OR
 DEEP_HINT = "Combine conditions that stand side by side, instead of one within the other."
 STEPS_MAX = 16
 STEPS_IN_ALL_MAX = 400  # a step is about 1 KB of SQL
@@ -81,11 +84,26 @@ def compile_filter(where: Where, source: Source) -> Condition:
     Raises:
         QueryError: an unknown operator or column, or a value that cannot be compared.
     """
+    return together(compile_parts(where, source))
+
+
+def compile_parts(where: Where, source: Source) -> list[Part]:
+    """The conditions on the source's rows that must all hold; as `compile_filter` otherwise.
+
+    Raises:
+        QueryError: an unknown operator or column, or a value that cannot be compared.
+    """
     compiler = Compiler(source)
-    condition = compiler.compile(where, 0)
-    if compiler.deepest > SHALLOW and not can_be_read(condition):
+    parts = compiler.parts(where)
+    if compiler.deepest > SHALLOW and not can_be_read(together(parts)):
         raise QueryError("The filter is nested deeper than the database can read.", DEEP_HINT)
-    return condition
+    return parts
+
+
+def spread(parts: Sequence[Part], number: int) -> list[Condition]:
+    """Conditions of which exactly one holds where all parts hold: one for each way of the part with this number."""
+    rest = [part for at, part in enumerate(parts) if at != number]
+    return [sa.and_(way, together(rest)) for way in parts[number].ways]
 
 
 class Json:
@@ -105,6 +123,18 @@ class Json:
     def among(self, values: Sequence[Any]) -> Condition:
         """Whether one is one of these."""
         return self.place.any(among(values))
+
+
+class Part(NamedTuple):
+    """A condition, of several that must all hold."""
+
+    condition: Condition
+    ways: Sequence[Condition] = ()
+    """Where an index on a path in JSON may serve: the same as conditions of which one holds, each for the index."""
+    field: str = ""
+    """The field that this index is on."""
+    exact: bool = False
+    """Whether the field must be equal to something."""
 
 
 Field = Column | Json
@@ -142,9 +172,15 @@ class Operand:
 class Compiler:
     """Compiles filters for one source; every value becomes a bound parameter."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, qualified: bool = True) -> None:
+        """Prepare.
+
+        Args:
+            source: what the filters are for.
+            qualified: whether its columns are named with its name.
+        """
         self._source = source
-        self._name = quoted(source.name)
+        self._qualifier = f"{quoted(source.name)}." if qualified else ""
         self._conditions = 0
         self.deepest = 0
         """How deep what was compiled is nested."""
@@ -154,30 +190,34 @@ class Compiler:
 
     def compile(self, where: Any, depth: int, names: Names | None = None) -> Condition:
         """A filter, or a part of one; `names` where its fields are not those of the source."""
+        return together(self.parts(where, depth, names))
+
+    def parts(self, where: Any, depth: int = 0, names: Names | None = None) -> list[Part]:
+        """A filter as conditions that must all hold."""
         if not isinstance(where, Mapping):
             raise QueryError(f"A filter is a dict, not {where!r}.", 'For example {"price": {"$lt": 90}}.')
         self._descend(depth)
-        parts = []
+        found: list[Part] = []
         for name, value in where.items():
             if name in ("$and", "$or", "$nor"):
-                parts.append(self._join(name, value, depth, names))
+                found += self._join(name, value, depth, names)
             elif name == "$not":
-                parts.append(negate(self.compile(value, depth + 1, names)))
+                found.append(Part(negate(self.compile(value, depth + 1, names))))
             elif not isinstance(name, str) or name.startswith("$"):
                 raise unknown_operator(name, LOGICAL, OPERATORS)
             else:
-                parts.append(self._field(name, value, depth, names or self._of_source))
-        return sa.and_(sa.true(), *parts)
+                found += self._field(name, value, depth, names or self._of_source)
+        return found
 
-    def _join(self, name: str, value: Any, depth: int, names: Names | None) -> Condition:
+    def _join(self, name: str, value: Any, depth: int, names: Names | None) -> list[Part]:
         if not isinstance(value, Sequence) or isinstance(value, str) or not value:
             raise QueryError(f"{name} needs a list of filters, not {value!r}.")
-        parts = [self.compile(part, depth + 1, names) for part in value]
-        if name == "$nor":
-            return negate(sa.or_(*parts))
-        return sa.and_(*parts) if name == "$and" else sa.or_(*parts)
+        if name == "$and":
+            return [part for inner in value for part in self.parts(inner, depth + 1, names)]
+        either = any_of([self.compile(inner, depth + 1, names) for inner in value])
+        return [Part(negate(either) if name == "$nor" else either)]
 
-    def _field(self, name: str, value: Any, depth: int, names: Names) -> Condition:
+    def _field(self, name: str, value: Any, depth: int, names: Names) -> list[Part]:
         field, place = names(name)
         if isinstance(value, Mapping) and not value:
             raise QueryError(f'The filter on "{name}" is empty.', 'For example {"$eq": 7}.')
@@ -185,12 +225,13 @@ class Compiler:
 
     def _operators(
         self, field: Field, place: JsonPath | Item, name: str, given: Mapping[str, Any], depth: int
-    ) -> Condition:
+    ) -> list[Part]:
         """All operators on one field."""
         self._descend(depth)
         if "$options" in given and "$regex" not in given:
             raise QueryError(f'$options on "{name}" goes with $regex, which is missing.')
-        parts = []
+        parts: list[Part] = []
+        tests: list[Test] = []
         for op, value in given.items():
             if op == "$options":
                 continue
@@ -200,10 +241,33 @@ class Compiler:
                 raise unknown_operator(op, (*OPERATORS, "$options"), LOGICAL)
             if op == "$regex":
                 value = pattern(value, given.get("$options", ""))
-            parts.append(make(self, Operand(field, place, name, op, value, depth)))
-        return sa.and_(sa.true(), *parts)
+            at = Operand(field, place, name, op, value, depth)
+            if isinstance(field, Json) and isinstance(place, JsonPath) and can_be_looked_up(op, value):
+                tests.append(self._test(at))
+            else:
+                parts.append(Part(make(self, at)))
+        if tests and isinstance(place, JsonPath):
+            # All tests of a field together, so that an index is read from the one bound to the other.
+            ways = place.ways(tests)
+            parts.insert(0, Part(sa.or_(*ways), ways, name, not EXACT.isdisjoint(given)))
+        return parts
 
     # --- operators -------------------------------------------------------------------------------------------------
+
+    def _test(self, at: Operand) -> Test:
+        """Of an operator that `can_be_looked_up`."""
+        if at.op == "$in":
+            return among(self._given(at))
+        given = self._checked(at.value)
+        return equals(given) if at.op == "$eq" else ordered(COMPARISONS[at.op], given)
+
+    def _given(self, at: Operand) -> list[Any]:
+        """The values of a list."""
+        values = at.listed()
+        self._values += len(values)
+        if self._values > VALUES_IN_ALL_MAX:
+            raise QueryError(f"The filter has more than {VALUES_IN_ALL_MAX} values in its lists.")
+        return [self._checked(value) for value in values]
 
     def _compare(self, at: Operand) -> Condition:
         given = self._checked(at.value)
@@ -213,11 +277,7 @@ class Compiler:
         return negate(at.field.compare("=", self._checked(at.value)))
 
     def _in(self, at: Operand) -> Condition:
-        values = at.listed()
-        self._values += len(values)
-        if self._values > VALUES_IN_ALL_MAX:
-            raise QueryError(f"The filter has more than {VALUES_IN_ALL_MAX} values in its lists.")
-        found = at.field.among([self._checked(value) for value in values])
+        found = at.field.among(self._given(at))
         return found if at.op == "$in" else negate(found)
 
     def _exists(self, at: Operand) -> Condition:
@@ -233,7 +293,7 @@ class Compiler:
         given = {"$regex": at.value} if isinstance(at.value, re.Pattern) else at.value
         if not isinstance(given, Mapping) or not given:
             raise at.wrong("a dict of operators")
-        return negate(self._operators(at.field, at.place, at.name, given, at.depth + 1))
+        return negate(together(self._operators(at.field, at.place, at.name, given, at.depth + 1)))
 
     def _all(self, at: Operand) -> Condition:
         values = at.listed()
@@ -259,7 +319,7 @@ class Compiler:
         def item_passes(kind: Any, value: Any) -> Condition:
             item = Item(kind, value, self._numbers)
             if of_value:
-                return self._operators(Json(item), item, at.name, at.value, at.depth + ELEMENT_DEPTH)
+                return together(self._operators(Json(item), item, at.name, at.value, at.depth + ELEMENT_DEPTH))
             document = sa.case((kind == "object", value))
             return sa.and_(
                 kind == "object",
@@ -283,17 +343,26 @@ class Compiler:
 
     # --- fields ----------------------------------------------------------------------------------------------------
 
+    def place(self, name: str) -> JsonPath | None:
+        """A path into JSON in the source's rows; None for a column.
+
+        Raises:
+            QueryError: there is no such column, or the name is none.
+        """
+        field, place = self._of_source(name)
+        return place if isinstance(field, Json) and isinstance(place, JsonPath) else None
+
     def _of_source(self, name: str) -> tuple[Field, JsonPath | Item]:
         """A field of the source's rows."""
         steps = self._steps_of(name)
         if self._source.kind == "collection":
-            path = JsonPath(document_in(f"{self._name}.{quoted(DATA)}"), steps, self._numbers, is_object=True)
+            path = JsonPath(document_in(f"{self._qualifier}{quoted(DATA)}"), steps, self._numbers, is_object=True)
             return Json(path), path
         column = name if name in self._source.columns else steps[0]
         if column not in self._source.columns:
             listed = ", ".join(self._source.columns)
             raise QueryError(f'Table "{self._source.name}" has no column "{column}".', f"Columns: {listed}.")
-        reference = f"{self._name}.{quoted(column)}"
+        reference = f"{self._qualifier}{quoted(column)}"
         inner = [] if column == name else steps[1:]
         path = JsonPath(document_in(reference), inner, self._numbers, is_object=False)
         return (Json(path) if inner else Column(column, reference)), path
@@ -345,6 +414,23 @@ OPERATORS: dict[str, Callable[[Compiler, Operand], Condition]] = {
 }
 
 
+def together(parts: Sequence[Part]) -> Condition:
+    """The condition that all of them hold."""
+    return sa.and_(sa.true(), *[part.condition for part in parts])
+
+
+def can_be_looked_up(op: str, value: Any) -> bool:
+    """Whether an operator wants what no list and no object is, and nothing missing."""
+    if op == "$in":
+        return isinstance(value, list | tuple) and all(map(is_plain, value))
+    return op in COMPARISONS and is_plain(value)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value to compare with is a text, number, bool or date."""
+    return isinstance(value, str | int | float | date) or (isinstance(value, Mapping) and is_extended(value))
+
+
 def has_operators(value: Any) -> bool:
     """Whether it is a dict of operators, not a value to be equal to."""
     if not isinstance(value, Mapping) or is_extended(value):
@@ -383,3 +469,14 @@ def hint_for(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     """The nearest names, or all."""
     near = difflib.get_close_matches(name, known, n=2)
     return f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(sorted(known))}."
+
+
+def any_of(conditions: Sequence[Condition]) -> Condition:
+    """Whether one of them holds. Many are put together in halves of halves, with a cast that keeps these apart: SQLite
+    takes `a OR b OR c …` for a tree as deep as it is long.
+    """
+    if len(conditions) <= SIDE_BY_SIDE_MAX:
+        return sa.or_(*conditions)
+    middle = len(conditions) // 2
+    halves = (any_of(conditions[:middle]), any_of(conditions[middle:]))
+    return sa.or_(*[sa.cast(half, sa.Boolean) for half in halves])

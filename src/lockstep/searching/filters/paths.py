@@ -1,8 +1,10 @@
 """The values at a path of a JSON document, through the lists on its way, as MongoDB goes.
 
-    any(test)     one of the values passes, or an item of a list among them
-    whole(test)   one of the values passes, a list as a whole
-    items(test)   one of the values is a list of which an item passes
+    any(test)      one of the values passes, or an item of a list among them
+    ways(tests)    the same for tests that no list and nothing missing passes, so that an index of the path serves them
+    whole(test)    one of the values passes, a list as a whole
+    items(test)    one of the values is a list of which an item passes
+    indexed()      what such an index holds
 
 A path leads through a list to each object in it; a step of digits leads to the item of that number as well. Where an
 object lacks a field, nothing is there, and that counts as null; where a list has no object, there is not even that.
@@ -22,6 +24,9 @@ from lockstep.storage.schema import PREFIX
 
 ONE: Sql = sa.literal_column("1")
 YES: Condition = sa.true()
+LIST_FIRST: Sql = sa.literal_column("'['")
+LIST_LAST: Sql = sa.literal_column("'\\'")  # the character after "["
+"""The text of each list is between these."""
 EMPTY_OBJECT: Sql = sa.literal_column("""'{"":{}}'""")
 """What is no object and no list has no fields, as an empty object, which is wrapped as each object is."""
 
@@ -53,11 +58,36 @@ class JsonPath:
 
     def any(self, test: Test) -> Condition:
         """Whether a value passes, or an item of a list."""
+        return self._either(functools.partial(self._opened, test))
 
-        def holds(kind: Sql, value: Sql, opens: Condition) -> Condition:
-            return sa.or_(test(kind, value), sa.and_(opens, has_item(kind, value, test, self._numbers)))
+    def ways(self, tests: Sequence[Test]) -> list[Condition]:
+        """Conditions of which exactly one holds where `any` holds for each of the tests.
 
-        return self._either(holds)
+        Each is one that an index on what `indexed` returns can look up: it has no other way to SQL's value of the path
+        than these expressions have, and says of a list that its text begins with a bracket.
+
+        Args:
+            tests: none that a list passes, an object, or what is missing.
+        """
+        kind, value = self._direct()
+        alone = sa.and_(*[test(kind, value) for test in tests])
+        listed = [has_item(kind, value, test, self._numbers) for test in tests]
+        found = [alone, sa.and_(value >= LIST_FIRST, value < LIST_LAST, *listed)]
+        if self._lists:
+            # A path that meets a list leads to nothing by itself.
+            through = [self._through(functools.partial(self._opened, test)) for test in tests]
+            found.append(sa.and_(value.is_(None), self._meets_list() == ONE, *through))
+        return found
+
+    def indexed(self) -> list[Sql]:
+        """What an index is made of that serves `ways`: the value, whether the path meets a list, and the type."""
+        kind, value = self._direct()
+        return [value, *([self._meets_list()] if self._lists else []), kind]
+
+    def is_list(self) -> Condition:
+        """Whether the value is a list, or the path meets one."""
+        kind, _ = self._direct()
+        return sa.or_(kind == "array", *([self._meets_list()] if self._lists else []))
 
     def whole(self, test: Test) -> Condition:
         """Whether a value passes."""
@@ -71,19 +101,29 @@ class JsonPath:
         each, row = json_rows(items_of(kind, value), self._numbers)
         return is_found([*rows, each], [*wheres, test(row["type"], row["value"])])
 
+    def _opened(self, test: Test, kind: Sql, value: Sql, opens: Condition) -> Condition:
+        """Whether a value passes, or, where this counts, an item of it."""
+        return sa.or_(test(kind, value), sa.and_(opens, has_item(kind, value, test, self._numbers)))
+
     def _direct(self) -> tuple[Sql, Sql]:
         """Type and value where the path meets no list."""
-        path = self._paths[-1]
+        # The path is a part of the statement, for an index is one on this path.
+        path = literal(self._paths[-1])
         return sa.func.json_type(self._document, path), sa.func.json_extract(self._document, path)
+
+    def _meets_list(self) -> Condition:
+        types = [sa.func.json_type(self._document, literal(path)) for path in self._lists]
+        return sa.or_(*[kind == literal("array") for kind in types])
+
+    def _through(self, holds: Holds) -> Condition:
+        """Whether there is a value where the path meets a list."""
+        rows, wheres, kind, value, opens = self._joined()
+        return is_found(rows, [*wheres, holds(kind, value, opens)])
 
     def _either(self, holds: Holds) -> Condition:
         """Most paths meet no list: then the value is read directly, which takes a fraction of the time."""
         direct = holds(*self._direct(), YES)
-        if not self._lists:
-            return direct
-        meets_list = sa.or_(*[sa.func.json_type(self._document, path) == "array" for path in self._lists])
-        rows, wheres, kind, value, opens = self._joined()
-        return sa.case((meets_list, is_found(rows, [*wheres, holds(kind, value, opens)])), else_=direct)
+        return sa.case((self._meets_list(), self._through(holds)), else_=direct) if self._lists else direct
 
     def _joined(self) -> tuple[list[Any], list[Condition], Sql, Sql, Condition]:
         """Rows of `json_each`, one for each step: the items of a list, or an object that stands alone.
@@ -136,6 +176,11 @@ class Item:
     def items(self, test: Test) -> Condition:
         """Whether it is a list of which an item passes."""
         return has_item(self._kind, self._value, test, self._numbers)
+
+
+def literal(text: str) -> Sql:
+    """A text as a part of the statement."""
+    return sa.literal_column("'" + text.replace("'", "''") + "'")
 
 
 def has_item(kind: Sql, value: Sql, test: Test, numbers: Iterator[int]) -> Condition:

@@ -15,6 +15,11 @@ from lockstep.storage.regexp import compiled
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NESTED_MAX = 32
+# How far the day in a text may be from the day in UTC that it names: a zone is up to 15 hours away, and SQLite takes
+# "2024-02-31T24:59" for a time on 3 March.
+DAYS_BEFORE = 7
+DAYS_AFTER = 2
+AFTER_DIGITS = ":"
 HINT = "Use a text, a number, true, false, null, a date, a list or an object of these."
 
 
@@ -24,6 +29,18 @@ class Moment:
 
     text: str
     """ISO 8601, in UTC."""
+
+    def texts(self, operator: str) -> tuple[str, str]:
+        """The first text that may name a moment which compares so with this one, and one after the last."""
+        first = "0" if operator in ("<", "<=") else self._day(-DAYS_BEFORE) or "0"
+        last = AFTER_DIGITS if operator in (">", ">=") else self._day(DAYS_AFTER) or AFTER_DIGITS
+        return first, last
+
+    def _day(self, distance: int) -> str | None:
+        try:
+            return (date.fromisoformat(self.text[:10]) + timedelta(days=distance)).isoformat()
+        except OverflowError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from lockstep.testing.chaos.protocols.base import Asked, Caps, ChaosProtocol, Fa
 from lockstep.testing.chaos.protocols.openai import OpenAI
 from lockstep.testing.chaos.spoiling import html_page, spoiled_reply, spoiled_vectors
 from lockstep.testing.hash_model import hash_vectors
+from lockstep.testing.overlap import overlap_scores
 
 Wire = Literal["whole", "timeout", "reset", "reset_midway", "huge", "dribble"]
 """How a reply is sent, if at all."""
@@ -150,6 +151,9 @@ class Service:
         return asked, _tokens(asked, caps)
 
     def _made(self, asked: Asked, tokens: tuple[int, ...]) -> Made:
+        if asked.query is not None:
+            scores = overlap_scores(asked.query, asked.texts)[:, None]
+            return Made(vectors=scores, indices=tuple(range(len(scores))), tokens=tokens)
         texts = asked.texts if asked.kind == "document" else ["query\n" + text for text in asked.texts]
         vectors = hash_vectors(texts, asked.dimensions or self.settings.dimensions)
         return Made(vectors=vectors, indices=tuple(range(len(texts))), tokens=tokens)
@@ -237,6 +241,9 @@ class Service:
 def _tokens(asked: Asked, caps: Caps) -> tuple[int, ...]:
     """What each text costs; raises where that is more than the service takes."""
     tokens = tuple(len(ids) for ids in _tokenizer().ids(asked.texts))
+    if asked.query is not None:  # it is read with every text
+        own = len(_tokenizer().ids([asked.query])[0])
+        tokens = tuple(own + count for count in tokens)
     if asked.tokens is not None:
         tokens = tuple(count if given is None else given for given, count in zip(asked.tokens, tokens, strict=True))
     limit = caps.text_tokens

@@ -71,14 +71,14 @@ def load(uri: str, folder: Path, device: Any, options: LocalOptions) -> Any:
             f'Model "{uri}" is a {kind}, which gives no vectors to search with.',
             "Choose a model for sentence embeddings.",
         )
-    with _quietly() as said:
+    with quietly() as said:
         try:
             module = SentenceTransformer(
                 str(folder),
                 device=str(device),
                 local_files_only=True,
                 trust_remote_code=options.trust_remote_code,
-                model_kwargs={"dtype": _dtype(device, options, kept_dtype(folder))},
+                model_kwargs={"dtype": compute_dtype(device, options, kept_dtype(folder))},
             )
         except Exception as exc:
             raise loading_error(uri, folder, options, exc, said) from exc
@@ -95,7 +95,7 @@ def load(uri: str, folder: Path, device: Any, options: LocalOptions) -> Any:
     return module.eval()
 
 
-def _dtype(device: Any, options: LocalOptions, kept: str) -> Any:
+def compute_dtype(device: Any, options: LocalOptions, kept: str) -> Any:
     """The `torch.dtype` to compute in: half precision on a GPU, of the kind that the weights have."""
     import torch
 
@@ -107,7 +107,7 @@ def _dtype(device: Any, options: LocalOptions, kept: str) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[list[str]]:
+def quietly() -> Iterator[list[str]]:
     """Collect what the libraries say as they load a model, instead of letting it out; then all is as it was."""
     from transformers.utils import logging as library
 

@@ -15,12 +15,17 @@ from lockstep.testing.chaos.protocols.huggingface import HuggingFace
 from lockstep.testing.chaos.protocols.nomic import Nomic
 from lockstep.testing.chaos.protocols.ollama import OldOllama, Ollama
 from lockstep.testing.chaos.protocols.openai import OpenAI
+from lockstep.testing.chaos.protocols.rerank_cohere import CohereRerank
+from lockstep.testing.chaos.protocols.rerank_jina import JinaRerank
+from lockstep.testing.chaos.protocols.rerank_tei import TEIRerank
+from lockstep.testing.chaos.protocols.rerank_voyage import VoyageRerank
 from lockstep.testing.chaos.protocols.spaces import Spaces
 from lockstep.testing.chaos.protocols.tei import TEI
 from lockstep.testing.chaos.protocols.vertex import Vertex
 from lockstep.testing.chaos.protocols.voyage import Voyage
 
-# Those that take a narrower set of requests come before those that take a wider one: OpenAI takes every `/embeddings`.
+# Those that take a narrower set of requests come before those that take a wider one: OpenAI takes every `/embeddings`, and
+# Jina every `/rerank`.
 PROTOCOLS: dict[str, Callable[[], ChaosProtocol]] = {
     "azure": Azure,
     "tei": TEI,
@@ -36,6 +41,10 @@ PROTOCOLS: dict[str, Callable[[], ChaosProtocol]] = {
     "voyage": Voyage,
     "nomic": Nomic,
     "openai": OpenAI,
+    "tei-rerank": TEIRerank,
+    "cohere-rerank": CohereRerank,
+    "voyage-rerank": VoyageRerank,
+    "jina-rerank": JinaRerank,
 }
 
 

@@ -96,6 +96,8 @@ class Asked:
     """Texts that are too long are cut rather than refused; no more than the limit is billed."""
     tokens: tuple[int | None, ...] | None = None
     """What each text costs, None for the number of its words; given where a request may have images in it."""
+    query: str | None = None
+    """What the texts are to be ranked by; None where they are to be embedded."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What `render` has to know besides, such as the encoding; nobody else looks in here."""
 
@@ -117,7 +119,7 @@ class Made:
     """
 
     vectors: Vectors
-    """float32, shape (n, dimensions), in the order in which they are to be listed."""
+    """float32, shape (n, dimensions), in the order in which they are to be listed; scores where texts are ranked, (n, 1)."""
     indices: tuple[int, ...]
     """For each vector the place of its text in the request. Ascending, unless a fault shuffles them."""
     tokens: tuple[int, ...]
@@ -213,6 +215,21 @@ class ChaosProtocol(Protocol):
             Refusal: it is, and the service would refuse it.
         """
         ...
+
+
+def ranked(made: Made, field: str, top: int | None = None) -> list[dict[str, Any]]:
+    """`{"index", field}` for each text, the best first, as services list them; without the number where a fault took it.
+
+    Args:
+        made: the scores.
+        field: what the service calls them.
+        top: how many are wanted; None for all.
+    """
+    items = [
+        {"index": index, **({field: float(row[0])} if len(row) else {})}
+        for index, row in zip(made.indices, made.vectors, strict=True)
+    ]
+    return sorted(items, key=lambda item: -item.get(field, 0.0))[:top]
 
 
 def image_name(content: bytes) -> str:

@@ -61,7 +61,7 @@ class Cohere:
 
     def parse(self, request: Request) -> Asked:
         """See `ChaosProtocol.parse`."""
-        body = _object(request)
+        body = body_of(request)
         model, input_type = body.get("model"), body.get("input_type")
         if not isinstance(model, str) or not model:
             raise Refusal("bad_request", "invalid request: model is required")
@@ -149,7 +149,8 @@ def words(refusal: Refusal) -> str:
     }[refusal.reason]
 
 
-def _object(request: Request) -> dict[str, Any]:
+def body_of(request: Request) -> dict[str, Any]:
+    """The body, or Cohere's words for what is no JSON object."""
     try:
         body = request.json()
     except ValueError:

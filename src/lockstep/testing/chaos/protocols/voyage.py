@@ -75,7 +75,7 @@ class Voyage:
 
     def parse(self, request: Request) -> Asked:
         """See `ChaosProtocol.parse`."""
-        body = _object(request)
+        body = body_of(request)
         contextualized = request.path.endswith(CONTEXT_PATH)
         groups = _groups(body.get("inputs")) if contextualized else [[text] for text in _texts(body.get("input"))]
         input_type = body.get("input_type")
@@ -162,7 +162,8 @@ def words(refusal: Refusal) -> str:
     }[refusal.reason]
 
 
-def _object(request: Request) -> dict[str, Any]:
+def body_of(request: Request) -> dict[str, Any]:
+    """The body, or Voyage's words for what is no JSON object."""
     try:
         body = request.json()
     except ValueError:

@@ -1,0 +1,1 @@
+"""How do other frameworks use Lockstep? An adapter for each; what they share lies in `documents`."""
