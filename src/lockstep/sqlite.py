@@ -151,7 +151,7 @@ class Functions:
             ("vector_from_json", sql_values.vector_from_json, (1,)),
             ("vector_float32", sql_values.vector_float32, (2, 3)),
             ("ai_embed", self._back.embed, (2, 3)),
-            ("lockstep_search", self._back.search, (2, 3, 4)),
+            ("lockstep_search", self._back.search, (2, 3, 4, 5)),
         ]
 
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -209,7 +209,7 @@ class _Back:
                 self._recent.popitem(last=False)
         return found
 
-    def search(self, task: Any, query: Any, top_k: Any = 10, where: Any = None) -> str:
+    def search(self, task: Any, query: Any, top_k: Any = 10, where: Any = "{}", options: Any = "{}") -> str:
         """`lockstep_search`: a JSON list of hits."""
         database = self._database()
         if database is None:
@@ -223,7 +223,9 @@ class _Back:
             raise QueryError(f"The query is {_typed(query)}.", "Give a text, or a vector as a float32 BLOB.")
         if not isinstance(top_k, int):
             raise QueryError(f"The number of hits is {_typed(top_k)}.", "Give an integer.")
-        hits = database.search(str(task), query, top_k=top_k, where=None if where is None else _filter(where))
+        chosen = _json_object("filter", where, '{"price": {"$lt": 90}}') or None
+        more = _json_object("fifth argument, the options,", options, '{"mode": "hybrid"}')
+        hits = database.search(str(task), query, **{**more, "top_k": top_k, "where": chosen})
         return json.dumps([_plain(_hit(hit)) for hit in hits], allow_nan=False)
 
     # --- embedding -------------------------------------------------------------------------------------------------
@@ -420,13 +422,13 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _filter(where: Any) -> dict[str, Any]:
+def _json_object(what: str, text: Any, example: str) -> dict[str, Any]:
     try:
-        found = json.loads(where)
+        found = json.loads(text)
     except (TypeError, ValueError) as exc:
-        raise QueryError(f"The filter is not JSON: {exc}.", """For example: '{"price": {"$lt": 90}}'.""") from exc
+        raise QueryError(f"The {what} is not JSON: {exc}.", f"For example: '{example}'.") from exc
     if not isinstance(found, dict):
-        raise QueryError("The filter is not a JSON object.", """For example: '{"price": {"$lt": 90}}'.""")
+        raise QueryError(f"The {what} is not a JSON object.", f"For example: '{example}'.")
     return found
 
 

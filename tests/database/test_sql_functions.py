@@ -498,6 +498,11 @@ def test_a_search_takes_a_filter_and_a_vector(path: Path, shop: lockstep.Databas
         by_vector = json.loads(one(connection, "lockstep_search('shop-search', ?, 1)", vector.tobytes()))
         assert "is not JSON" in said(connection, "lockstep_search('shop-search', 'tent', 3, 'price < 20')")
         assert "not a JSON object" in said(connection, "lockstep_search('shop-search', 'tent', 3, '[]')")
+        options = "lockstep_search('shop-search', 'warm', 3, '{}', ?)"
+        (first, *_) = json.loads(one(connection, options, '{"mode": "keyword"}'))
+        assert first["similarity"] is None
+        assert 'no search option "mood"' in said(connection, options, '{"mood": 1}')
+        assert "the options, is not JSON" in said(connection, options, "hybrid")
         assert "The number of hits is 'many'" in said(connection, "lockstep_search('shop-search', 'tent', 'many')")
         assert 'no task "shop-serch"' in said(connection, "lockstep_search('shop-serch', 'tent')")
         assert "The query is 7" in said(connection, "lockstep_search('shop-search', 7)")

@@ -112,7 +112,6 @@ def test_several_vectors(given: Any) -> None:
         ([{"@vector": VECTOR}] * 1001, "A query of 1001 vectors; at most 1000"),
         (Grown(), "no vector"),
     ],
-    ids=lambda given: str(given)[:40],
 )
 def test_what_is_no_vector_is_refused(given: Any, message: str) -> None:
     """By a typed error, whatever it is."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.errors import ConfigError, UnknownName
 from lockstep.recipe import Task, check_name, recipe_identity, slug
+from lockstep.types import IndexSettings
 
 
 def make(**settings: object) -> Task:
@@ -95,3 +98,12 @@ def test_only_what_changes_vectors_makes_another_recipe() -> None:
         recipe_identity(make(chunking={"overlap_tokens": 5}), "m", 254),
     ]
     assert len({same, *others}) == len(others) + 1
+
+
+def test_a_task_can_be_read_when_the_defaults_of_graphs_have_changed() -> None:
+    """What is stored of graphs beside the index "bits" was the default when it was written."""
+    stored = json.loads(Task.create("task", source="t", fields=["a"]).to_json())
+    stored["index"] = {"kind": "bits", "m": 7, "ef_construction": 9, "ef_search": 11}
+    assert Task.from_json(json.dumps(stored)).index == IndexSettings()
+    stored["index"]["kind"] = "hnsw"
+    assert Task.from_json(json.dumps(stored)).index.ef_search == 11

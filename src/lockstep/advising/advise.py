@@ -13,7 +13,7 @@ from lockstep.advising.exact import exact_answers
 from lockstep.advising.filters import check_filters, examine
 from lockstep.advising.findings import Advice, FilterFinding, Measured
 from lockstep.advising.measuring import CANDIDATES, IsOver, Subject, measure, measure_growing, warm
-from lockstep.advising.verdict import Case, decide
+from lockstep.advising.verdict import GRAPH_CANDIDATES, Case, decide
 from lockstep.errors import QueryError
 from lockstep.evaluate.against_exact import asked_without_judgements
 from lockstep.evaluate.asking import Asked
@@ -25,7 +25,7 @@ from lockstep.searching.filters import Where
 from lockstep.searching.index import index_folder
 from lockstep.searching.index.vector_index import view_of
 from lockstep.searching.request import TIMEOUT_S_MAX, TOP_K_MAX, check_whole, is_number
-from lockstep.types import INDEX_KINDS, IndexKind, IndexSettings, Vectors
+from lockstep.types import IndexKind, IndexSettings, Vectors
 from lockstep.vectors.similarity import normalise
 
 EXACT_SHARE = 0.5  # of the time, at most, for the exact answers
@@ -89,13 +89,13 @@ def advise_index(
     subject = subject_of(contender, asked, k)
     check_filters(subject, filters)
     searches_end = 1.0 - (FILTERS_SHARE if filters else 0.0)
-    measured = all_measured(subject, status, clock, searches_end, tell)
+    measured, defaults = all_measured(subject, status, clock, searches_end, tell)
     found: list[FilterFinding] = []
     for at, each in enumerate(filters, 1):
         tell(f"Filter {at} of {len(filters)}")
         share = searches_end + (1.0 - searches_end) * at / len(filters)
         found.append(examine(subject, each, clock.until(share)))
-    return advice_of(subject, status, measured, found, own_chunks=queries is None, clock=clock)
+    return advice_of(subject, status, defaults, measured, found, own_chunks=queries is None, clock=clock)
 
 
 def some_of(queries: Queries, count: int) -> Queries:
@@ -116,14 +116,15 @@ def subject_of(contender: Contender, asked: Asked, k: int) -> Subject:
 
 def all_measured(
     subject: Subject, status: IndexStatus, clock: Clock, ends: float, tell: Callable[[str], None]
-) -> list[Measured]:
-    """Searches by each index that there is; exact ones where there is none, or they are exact anyway."""
-    default = default_of(subject, status.wanted)
-    if status.serves is None or default >= status.embeddings:
+) -> tuple[list[Measured], dict[IndexKind, int]]:
+    """Searches by each index that there is, and their defaults; exact ones where there is none, or they are exact anyway."""
+    # What a search looks at by itself depends on what answered the last one.
+    defaults: dict[IndexKind, int] = {"bits": default_of(subject), "hnsw": GRAPH_CANDIDATES}
+    if status.serves is None or defaults["bits"] >= status.embeddings:
         tell("Exact searches")
         few = replace(subject, queries=subject.queries[:EXACT_SEARCHES])
-        one = measure(few, default, clock.until(ends), exact=True)
-        return [one] if one else []
+        one = measure(few, defaults["bits"], clock.until(ends), exact=True)
+        return [one] if one else [], defaults
     tell(f"Exact answers, of {status.embeddings:,} vectors")
     with subject.contender.begin() as connection:
         is_over = clock.until(EXACT_SHARE * ends)
@@ -132,31 +133,34 @@ def all_measured(
     found: list[Measured] = []
     if status.serves == "hnsw" and warm(known.by("hnsw")) == "hnsw":
         tell("Searches by the graph")
+        defaults["hnsw"] = default_of(known.by("hnsw"))
         half = (clock.share + ends) / 2  # the rest is for the bits
-        growing = by_graph(status.indexed, known)
+        growing = by_graph(status.indexed, known, defaults["hnsw"])
         found += measure_growing(known.by("hnsw"), growing, clock.until(half), clock.until(half, quietly=True))
     tell("Searches by bits")
     bits = known.by("bits")
     warm(bits)
-    growing = [default_of(bits, "bits"), *(each for each in CANDIDATES if each < status.embeddings)]
-    return found + measure_growing(bits, growing, clock.until(ends), clock.until(ends, quietly=True))
+    defaults["bits"] = default_of(bits)
+    growing = [defaults["bits"], *(each for each in CANDIDATES if each < status.embeddings)]
+    found += measure_growing(bits, growing, clock.until(ends), clock.until(ends, quietly=True))
+    return found, defaults
 
 
-def default_of(subject: Subject, kind: IndexKind) -> int:
+def default_of(subject: Subject) -> int:
     """The candidates of a search that does not say how many."""
-    return candidates_for(subject.by(kind).target, subject.k)
+    return candidates_for(subject.target, subject.k)
 
 
-def by_graph(count: int, subject: Subject) -> list[int]:
+def by_graph(count: int, subject: Subject, default: int) -> list[int]:
     """Candidates for which a graph is searched; for more, bits are, which then is quicker."""
     settings = subject.by("hnsw").target.settings
-    wanted = [default_of(subject, "hnsw"), *CANDIDATES]
-    return [each for each in wanted if view_of(count, max(each, settings.ef_search), None)]
+    return [each for each in (default, *CANDIDATES) if view_of(count, max(each, settings.ef_search), None)]
 
 
 def advice_of(
     subject: Subject,
     status: IndexStatus,
+    defaults: dict[IndexKind, int],
     measured: list[Measured],
     filters: list[FilterFinding],
     *,
@@ -178,7 +182,7 @@ def advice_of(
         own_chunks=own_chunks,
         exact_because="" if status.serves is not None else "its metric counts lengths, and its vectors have any length",
         may_have_graph=may_have_graph,
-        defaults={kind: default_of(subject, kind) for kind in INDEX_KINDS},
+        defaults=defaults,
         measured=measured,
         graph=graph,
         graph_problem=status.problem,
@@ -200,7 +204,7 @@ def advice_of(
         own_chunks=own_chunks,
         measured=tuple(measured),
         candidates=verdict.candidates,
-        default_candidates=case.defaults[verdict.advised],
+        default_candidates=defaults[verdict.advised],
         graph=graph,
         graph_ms=verdict.graph_ms,
         filters=tuple(filters),

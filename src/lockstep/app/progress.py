@@ -45,8 +45,8 @@ class SyncBar:
             row = bar.add_task(progress.task, total=progress.total, rate="", unit=progress.unit)
             self._rows[progress.task] = (row, now, progress.texts)
         row, since, texts_before = self._rows[progress.task]
-        seconds = now - since
-        rate = f"{(progress.texts - texts_before) / seconds:,.0f} texts/s" if seconds > RATE_AFTER_S else ""
+        seconds, texts = now - since, progress.texts - texts_before
+        rate = f"{texts / seconds:,.0f} texts/s" if texts and seconds > RATE_AFTER_S else ""
         bar.update(row, completed=progress.done, total=progress.total, rate=rate, unit=progress.unit)
 
     def clear(self) -> None:
