@@ -72,7 +72,7 @@ class Given:
             raise QueryError(f"{what} looks at words, and the query has no text.", "Give a text as the query.")
         ways = [*(["a text"] if texts and not (needs_words and others) else []), *others]
         if not ways:
-            raise QueryError(f"A search needs {WAYS}.", "Give one of them.")
+            raise QueryError(f"A search needs a query: {WAYS}.", "Give one of them.")
         if len(ways) > 1:
             raise QueryError(f"The query is {' and '.join(ways)}; a search is for one of them.", "Leave one.")
         if request.mode == "keyword" and others:

@@ -151,7 +151,7 @@ class Searcher:
     def queries(self, stored: StoredTask, given: Sequence[Given], request: Request, deadline: Deadline) -> list[Query]:
         """What is searched for, the texts embedded all together."""
         texts = [text for each in given for text in each.texts]
-        if len(given) == 1 or request.mode == "keyword" or any(each.is_not_text for each in given):
+        if len(given) <= 1 or request.mode == "keyword" or any(each.is_not_text for each in given):
             return [self.query(stored, each, request, deadline) for each in given]
         together = self.query(stored, Given(tuple(texts)), request, deadline)
         if len(together.vectors) != len(texts):
@@ -208,17 +208,22 @@ class Searcher:
         """What was found for a query in all tasks."""
         if len(ready) == 1:
             return self._pool_of(connection, ready[0], request, query, trace)
-        # Every task may have all of the best.
+        first = ready[0].target.reader.source
+        # Every task may have all of the best, and is looked at as deep as the page lies.
         deep = replace(request, top_k=request.depth, offset=0)
-        return merged([self._pool_of(connection, each, deep, query, trace) for each in ready])
+        pools = []
+        for each in ready:
+            # The document that others should be like is left out where it is; its key may be another's elsewhere.
+            is_there = each.target.reader.source.name == first.name
+            its = query if is_there else replace(query, excluded=None)
+            pools.append(self._pool_of(connection, each, deep, its, trace))
+        return merged(pools)
 
     def _pool_of(self, connection: Connection, ready: Ready, request: Request, query: Query, trace: Trace) -> Pool:
         pool = search(connection, ready.target, request, checked(ready, query, request), trace)
         is_empty = not pool.hits and not embeddings.any_there(connection, ready.target.recipe_id)
         if is_empty and ready.target.reader.any_there(connection):
-            raise QueryError(
-                f'Task "{ready.task.name}" has nothing embedded yet.', f"Run: lockstep sync {self._dialect.location}"
-            )
+            raise nothing_embedded(ready, self._dialect.location)
         return pool
 
     def _rerank(self, task: str, request: Request, deadline: Deadline) -> Rerank | None:
@@ -305,6 +310,17 @@ class Searcher:
     def _is_normalised(self, stored: StoredTask) -> bool:
         """Whether all vectors have one length, so that the nearest in direction is the nearest in every way."""
         return stored.space.form == "binary" or self._model(stored).info.normalised
+
+
+def nothing_embedded(ready: Ready, location: str) -> QueryError:
+    """The error for a task without embeddings, though its source has documents."""
+    name = ready.task.name
+    if ready.is_whole:
+        return QueryError(
+            f'Task "{name}" has nothing embedded yet: no document that a sync has seen has a text.',
+            f"Sync what was written since, lockstep sync {location}, or look: lockstep preview {location} {name}",
+        )
+    return QueryError(f'Task "{name}" has nothing embedded yet.', f"Run: lockstep sync {location}")
 
 
 def like(connection: Connection, ready: Ready, given: Given, query: Query) -> Query:

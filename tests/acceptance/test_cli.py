@@ -199,8 +199,9 @@ def test_check_exits_1_until_what_differs_is_mended(tmp_path: Path) -> None:
     out, err = run(tmp_path, "check", "shop.db", code=1)
     assert "p1" in out
     assert "--repair" in err
-    (problem,) = json.loads(run(tmp_path, "check", "shop.db", "--repair", "--json", code=1)[0])
-    assert set(problem) == {"task", "id", "problem"}
+    problems = json.loads(run(tmp_path, "check", "shop.db", "--repair", "--json", code=1)[0])
+    assert [set(problem) for problem in problems] == 2 * [{"task", "id", "problem"}]
+    assert [problem["id"] for problem in problems] == [None, "p1"]  # the keyword index still has its words
     run(tmp_path, "sync", "shop.db")
     run(tmp_path, "check", "shop.db")
 

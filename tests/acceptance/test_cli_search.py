@@ -85,7 +85,7 @@ def test_results_are_for_programs(folder: Path) -> None:
     assert hits[0]["document"] == DOCUMENTS[1]
     assert hits[0]["similarity"] == hits[0]["score"] == pytest.approx(1.0)
     assert hits[0]["chunk"] == {"path": "text", "position": 0, "text": "Keeps the rain off.", "start": 0, "end": 19}
-    assert hits[0].keys() == {"id", "document", "similarity", "score", "chunk", "task"}
+    assert hits[0].keys() == {"id", "document", "similarity", "score", "chunk"}
     assert {hit["id"] for hit in hits} == {document["id"] for document in DOCUMENTS}
     assert found(folder, "rain", "--where", '{"price": 7}') == []
 
@@ -214,7 +214,7 @@ def test_a_task_that_is_still_built(folder: Path) -> None:
 
 
 TYPOS: list[tuple[tuple[object, ...], str]] = [
-    ((), "A search needs a text, several texts, a vector"),
+    ((), "A search needs a query: a text, several texts, a vector"),
     (("",), "The query is empty"),
     (("x", "--mode", "semantik"), 'no search mode "semantik"'),
     (("x", "--mode", "hybird"), 'Did you mean "hybrid"?'),

@@ -230,7 +230,7 @@ def test_rows_without_a_key_are_told_about(path: Path) -> None:
         ({"query": [0.0] * 16}, "zero"),
         ({"query": {"a": 1}}, "is no vector"),
         ({"query": [[[1.0]]]}, "shape"),
-        ({}, "A search needs a text"),
+        ({}, "A search needs a query"),
         ({"query": "rain", "like": 1}, "for one of them"),
         ({"like": 99}, "no embedded document 99"),
         ({"query": "rain", "mode": "keywrd"}, "no search mode"),

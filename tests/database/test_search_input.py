@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,20 +204,8 @@ def test_an_index_file_that_is_spoiled_does_not_matter(
         assert ids(there.search("task", QUERY, exact=True))[0] == "new"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_does_not_matter(db: lockstep.Database, path: Path, small_index: None) -> None:
-    """The index is then kept in memory alone."""
-    folder = path.with_name(f"{path.name}-lockstep")
-    folder.mkdir(exist_ok=True)
-    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    try:
-        assert len(db.search("task", QUERY)) == 10
-    finally:
-        folder.chmod(stat.S_IRWXU)
-
-
 def test_a_place_that_is_no_folder_does_not_matter(db: lockstep.Database, path: Path, small_index: None) -> None:
-    """As where the folder cannot be made."""
+    """The index is then kept in memory alone, as where the folder cannot be written."""
     folder = path.with_name(f"{path.name}-lockstep")
     shutil.rmtree(folder, ignore_errors=True)
     folder.write_text("in the way")

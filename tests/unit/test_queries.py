@@ -139,7 +139,7 @@ def test_bytes_and_arrays_are_no_texts() -> None:
 @pytest.mark.parametrize(
     ("options", "given", "message"),
     [
-        ({}, {}, "A search needs a text, several texts, a vector, an image, a relation or a document's id"),
+        ({}, {}, "A search needs a query: a text, several texts, a vector, an image, a relation or a document's id"),
         ({}, {"query": ""}, "The query is empty"),
         ({}, {"query": " \n\u00a0"}, "The query is empty"),
         ({}, {"query": ["a", ""]}, "The query is empty"),

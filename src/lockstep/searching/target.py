@@ -69,8 +69,7 @@ class Filter:
                 rows = connection.execute(statement)
                 found = np.array([row[0] for row in rows if plain_path(row[1]) in self._fields], dtype=np.int64)
             else:
-                ids = connection.execute(statement.with_only_columns(table.c.id)).scalars().all()
-                found = np.fromiter(ids, dtype=np.int64, count=len(ids))
+                found = all_numbers(connection, statement.with_only_columns(table.c.id))
             self._all = np.sort(found)
         return self._all
 
@@ -87,6 +86,14 @@ class Filter:
             keys = self._target.reader.those_that(connection, {row[1] for row in chunks}, condition)
             chunks = [row for row in chunks if row[1] in keys]
         return np.sort(np.array([row[0] for row in chunks], dtype=np.int64))
+
+
+def all_numbers(connection: Connection, statement: sa.Select[tuple[int]]) -> Ids:
+    """What a statement of one column gives: int64. As one text, which takes half the time of as many rows."""
+    (column,) = statement.subquery().c
+    together = sa.select(sa.func.aggregate_strings(sa.cast(column, sa.Text), ","))
+    text = connection.execute(together).scalar()
+    return np.fromstring(text, dtype=np.int64, sep=",") if text else np.zeros(0, dtype=np.int64)
 
 
 def plain_path(path: str) -> str:

@@ -107,7 +107,7 @@ def search(
             return
         hits = db.search(names, query, **options)
     if json:
-        as_json([hit_json(hit) for hit in hits])
+        as_json([hit_json(hit, several=len(names) > 1) for hit in hits])
         tell_partial(hits)
     else:
         show_hits(hits, Shown(len(names) > 1, offset, group_by))
@@ -198,7 +198,7 @@ def show_explanation(explanation: Explanation, shown: Shown, *, json: bool) -> N
     if json:
         as_json(
             {
-                "hits": [hit_json(hit) for hit in explanation.hits],
+                "hits": [hit_json(hit, several=shown.several) for hit in explanation.hits],
                 "partial": explanation.hits.partial,
                 "milliseconds": explanation.milliseconds,
                 "stages": [asdict(stage) for stage in explanation.stages],
@@ -223,7 +223,7 @@ def show_explanation(explanation: Explanation, shown: Shown, *, json: bool) -> N
         line(f"An index would help: {statement};")
 
 
-def hit_json(hit: Hit) -> dict[str, Any]:
+def hit_json(hit: Hit, *, several: bool) -> dict[str, Any]:
     """A result for a program; what was not asked for is left out."""
     found: dict[str, Any] = {
         "id": hit.id,
@@ -231,8 +231,9 @@ def hit_json(hit: Hit) -> dict[str, Any]:
         "similarity": hit.similarity,
         "score": hit.score,
         "chunk": chunk_json(hit.chunk),
-        "task": hit.task,
     }
+    if several:
+        found["task"] = hit.task
     if hit.parts:
         found["parts"] = {name: {"rank": part.rank, "score": part.score} for name, part in hit.parts.items()}
     if hit.highlights:
