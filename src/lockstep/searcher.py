@@ -196,6 +196,7 @@ class Searcher:
     @contextmanager
     def _reading(self, deadline: Deadline, trace: Trace) -> Iterator[Connection]:
         with self._dialect.begin(write=False) as connection, trace.sql_of(connection):
+            self._dialect.hasten(connection)
             if not deadline.is_set:
                 yield connection
                 return

@@ -103,21 +103,7 @@ class FunctionModel:
         """
         del tokens
         with self._turn:
-            try:
-                found = self._functions[kind](list(texts))
-                if inspect.isgenerator(found):
-                    found = list(found)
-            except ProviderError:
-                raise
-            except Exception as exc:
-                said = " ".join(str(exc).split())[:SHOWN_MAX]
-                raise ProviderRejected(
-                    f'The function "{self._name}" raised {type(exc).__name__}: {said}.', model=self._name
-                ) from exc
-        if inspect.isawaitable(found):
-            if inspect.iscoroutine(found):
-                found.close()
-            raise asynchronous(self._name)
+            found = called(self._name, self._functions[kind], list(texts))
         return self._vectors(found, len(texts))
 
     def _vectors(self, found: object, count: int) -> Vectors:
@@ -196,3 +182,26 @@ def refuse_asynchronous(name: str, *functions: object) -> None:
 def asynchronous(name: str) -> ConfigError:
     """The error for a function that would have to be awaited."""
     return ConfigError(f'"{name}" is asynchronous.', "Give a plain function, such as one that calls asyncio.run.")
+
+
+def called(name: str, function: Callable[..., object], *arguments: object) -> object:
+    """What a function of the user's returned.
+
+    Raises:
+        ProviderRejected: it raised something; a ProviderError of its own passes as it is.
+        ConfigError: it is asynchronous.
+    """
+    try:
+        found = function(*arguments)
+        if inspect.isgenerator(found):
+            found = list(found)
+    except ProviderError:
+        raise
+    except Exception as exc:
+        said = " ".join(str(exc).split())[:SHOWN_MAX]
+        raise ProviderRejected(f'The function "{name}" raised {type(exc).__name__}: {said}.', model=name) from exc
+    if inspect.isawaitable(found):
+        if inspect.iscoroutine(found):
+            found.close()
+        raise asynchronous(name)
+    return found

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.searching.filters import Where, advise
+from lockstep.storage.lookup import WATCHER
 from lockstep.storage.sources import SourceReader
 from lockstep.types import Hits
 
@@ -102,19 +103,22 @@ class Keeping(Trace):
             begun = time.perf_counter()
 
         def after(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
-            if self._is_advising:
-                return
-            taken, times = self._statements.get(sql, (0.0, 0))
-            if times or len(self._statements) < STATEMENTS_MAX:
-                self._statements[sql] = (taken + milliseconds_since(begun), times + 1)
+            self._keep(sql, milliseconds_since(begun))
 
         sa.event.listen(connection, "before_cursor_execute", before)
         sa.event.listen(connection, "after_cursor_execute", after)
+        connection.info[WATCHER] = self._keep
         try:
             yield
         finally:
             sa.event.remove(connection, "before_cursor_execute", before)
             sa.event.remove(connection, "after_cursor_execute", after)
+            del connection.info[WATCHER]
+
+    def _keep(self, sql: str, milliseconds: float) -> None:
+        taken, times = self._statements.get(sql, (0.0, 0))
+        if not self._is_advising and (times or len(self._statements) < STATEMENTS_MAX):
+            self._statements[sql] = (taken + milliseconds, times + 1)
 
     def advise(self, connection: Connection, reader: SourceReader, where: Where) -> None:
         """See `Trace.advise`; a small source needs none. It is no part of the search, nor is its time."""

@@ -62,6 +62,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def hasten(self, connection: Connection) -> None:
+        """Make reads of single rows quick, for a connection that searches; a sync has no use for it."""
+        ...
+
     def interruptible(self, connection: Connection, is_over: Callable[[], bool]) -> AbstractContextManager[None]:
         """Within it, statements end with `StoreInterrupted` soon after `is_over` says so."""
         ...

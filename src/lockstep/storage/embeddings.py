@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lockstep.storage import keywords
-from lockstep.storage.lookup import find_rows, in_pages, insert_rows, marks
+from lockstep.storage.lookup import fetch, find_rows, in_pages, insert_rows, marks
 from lockstep.storage.schema import embeddings_table, recipes
 from lockstep.storage.vectors import Space
 from lockstep.types import Chunk
@@ -137,11 +137,12 @@ def vectors_of(connection: Connection, recipe_id: int, space: Space, ids: Sequen
     columns = ", ".join(f"v.{name}" for name in space.raw_columns)
     for page in in_pages(ids):
         places = marks(connection.dialect.paramstyle, len(page))
-        rows = connection.exec_driver_sql(
+        rows = fetch(
+            connection,
             f"SELECT e.id, {columns} FROM {table} e JOIN {space.table.name} v ON v.id = e.vector_id "
             f"WHERE e.id IN ({places})",
-            tuple(page),
-        ).all()
+            page,
+        )
         if rows:
             yield page_of(space, rows)
 

@@ -1,4 +1,4 @@
-"""The two statements that every document passes through, `IN` lookups and bulk inserts, at the driver's own speed.
+"""The statements that every document and every search passes through, at the driver's own speed.
 
 SQLAlchemy's work per call and per parameter took as long here as SQLite's own (bench/sync.py); everything else goes
 through SQLAlchemy Core.
@@ -6,6 +6,7 @@ through SQLAlchemy Core.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,25 @@ from typing import Any
 from sqlalchemy import Connection, Table
 
 PAGE = 500  # parameters of one statement: SQLite takes a bounded number
+
+
+WATCHER = "lockstep_watcher"
+"""Of a connection's `info`: told of the statements that `fetch` runs, and their milliseconds."""
+
+
+def fetch(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+    """All rows of a statement, by the driver itself."""
+    watcher = connection.info.get(WATCHER)
+    begun = time.perf_counter()
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, parameters)
+        rows: Sequence[Sequence[Any]] = cursor.fetchall()
+    finally:
+        cursor.close()
+    if watcher:
+        watcher(statement, 1000 * (time.perf_counter() - begun))
+    return rows
 
 
 def in_pages(keys: Collection[Any], size: int = PAGE) -> Iterator[list[Any]]:
@@ -28,7 +48,7 @@ def find_rows(
     """The rows of `table` in which column `where` is one of `values`, in no order."""
     for page in in_pages(values):
         statement = select_in(connection.dialect.paramstyle, table.name, columns, where, len(page))
-        yield from connection.exec_driver_sql(statement, tuple(page)).all()
+        yield from fetch(connection, statement, page)
 
 
 def insert_rows(

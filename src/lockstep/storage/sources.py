@@ -11,7 +11,7 @@ from sqlalchemy import Connection, CursorResult
 
 from lockstep.errors import DocumentUnreadable
 from lockstep.storage.base import BrokenText, Dialect, Source
-from lockstep.storage.lookup import in_pages, marks
+from lockstep.storage.lookup import fetch, in_pages, marks
 from lockstep.storage.schema import KeyType
 
 KEY = "lockstep_key"
@@ -95,7 +95,7 @@ class SourceReader:
             return connection.execute(self._select.where(self._among(keys), self.where)).all()
         # Every search passes here: at the driver's own speed, as in `storage/lookup.py`.
         places = marks(connection.dialect.paramstyle, len(keys))
-        return connection.exec_driver_sql(f"{self._short} IN ({places})", tuple(keys)).all()
+        return fetch(connection, f"{self._short} IN ({places})", keys)
 
     def those_that(self, connection: Connection, keys: Collection[Any], condition: sa.ColumnElement[bool]) -> set[Any]:
         """Those of the keys whose rows are there and meet a condition."""

@@ -14,7 +14,7 @@ from lockstep.errors import ConfigError
 from lockstep.storage import batches, gates, keywords
 from lockstep.storage.base import Dialect, Source
 from lockstep.storage.changes import enqueue
-from lockstep.storage.lookup import marks
+from lockstep.storage.lookup import fetch, marks
 from lockstep.storage.schema import (
     changes_table,
     embeddings_table,
@@ -101,12 +101,13 @@ class Served(NamedTuple):
 def served_by(connection: Connection, name: str) -> Served | None:
     """How a task is served, or None when there is no such task; every search begins with it."""
     mark = marks(connection.dialect.paramstyle, 1)
-    row = connection.exec_driver_sql(
+    rows = fetch(
+        connection,
         "SELECT t.recipe_id, t.settings, t.enabled, r.backfill_done, r.next_embedding_id - 1 "
         f"FROM {tasks.name} t JOIN {recipes.name} r ON r.id = t.recipe_id WHERE t.name = {mark}",
         (name,),
-    ).first()
-    return None if row is None else Served(row[0], row[1], bool(row[2]), bool(row[3]), row[4])
+    )
+    return next((Served(row[0], row[1], bool(row[2]), bool(row[3]), row[4]) for row in rows), None)
 
 
 def stored_task(row: sa.Row[Any], facts: Mapping[int, tuple[Space, int]]) -> StoredTask:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lockstep.errors import BadEmbedding, ConfigError, ProviderError, ProviderRejected
-from lockstep.models.python_function import asynchronous, refuse_asynchronous
+from lockstep.errors import BadEmbedding, ConfigError
+from lockstep.models.python_function import called, refuse_asynchronous
 from lockstep.models.rerank.base import Reranked, RerankerInfo, Scores
 from lockstep.models.uri import ModelURI
 from lockstep.named import find
 from lockstep.types import Usage
 
-SHOWN_MAX = 300  # characters of what a function's exception says
 HOW = "Write python:package.module:function."
 
 RerankFunction = Callable[[str, list[str]], Any]
@@ -55,21 +54,7 @@ class FunctionReranker:
         """
         del timeout_s
         with self._turn:
-            try:
-                found = self._function(query, list(texts))
-                if inspect.isgenerator(found):
-                    found = list(found)
-            except ProviderError:
-                raise
-            except Exception as exc:
-                said = " ".join(str(exc).split())[:SHOWN_MAX]
-                raise ProviderRejected(
-                    f'The function "{self._name}" raised {type(exc).__name__}: {said}.', model=self._name
-                ) from exc
-        if inspect.isawaitable(found):
-            if inspect.iscoroutine(found):
-                found.close()
-            raise asynchronous(self._name)
+            found = called(self._name, self._function, query, list(texts))
         return Reranked(self._scores(found), Usage(requests=1, texts=len(texts)))
 
     def _scores(self, found: object) -> Scores:

@@ -16,8 +16,8 @@ from lockstep.searching.index.parts import Codes, Ids, Part, only
 from lockstep.types import Vectors
 from lockstep.vectors.similarity import sign_bits
 
-FIRST_LOOK_MIN = 2000
-FIRST_LOOK_PER_CANDIDATE = 4
+FIRST_LOOK_MIN = 1000
+FIRST_LOOK_PER_CANDIDATE = 5
 COUNTING_BYTES_MAX = 1 << 26  # of memory that faiss takes for counting sort
 
 
