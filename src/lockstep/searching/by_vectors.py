@@ -117,6 +117,8 @@ def candidates(
             return passed, more >= total
     allowed = chosen.all(connection)
     stage.note(filter="found all", passed=len(allowed))
+    # A graph is of no use for so few: what sign bits find is rougher.
+    wanted = max(wanted, CANDIDATES_MIN)
     return (allowed, True) if len(allowed) <= wanted else (find(wanted, allowed), False)
 
 
