@@ -75,8 +75,8 @@ def nearest_chunks(
         target.index.discard(np.setdiff1d(ids, found))
     if request.min_similarity is not None and not request.whole_documents:
         near = scores >= request.min_similarity
-        # Whatever was not looked at is farther than what was: a shorter list cannot be made longer.
-        found, scores, exhausted = found[near], scores[near], exhausted or not near.all()
+        # Where half of the candidates are too far, what is no candidate is as well.
+        found, scores, exhausted = found[near], scores[near], exhausted or near.sum() <= wanted // 2
     return in_order(found, scores, exhausted=exhausted)
 
 

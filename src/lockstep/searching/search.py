@@ -223,9 +223,7 @@ def near(
     # All chunks of a document are looked at for the best documents only.
     whole = max(by_vectors.WHOLE_MIN, by_vectors.WHOLE_PER_RESULT * asked.depth)
     is_all = asked.exact or not asked.whole_documents or len(chunks.ids) <= whole or documents > TOP_K_MAX
-    # Where most candidates are near enough, so may be others that are no candidates.
-    is_far = asked.exact or asked.min_similarity is None or len(chunks.ids) <= candidates // 2
-    return Window(ranked, chunks.exhausted and is_all and is_far)
+    return Window(ranked, chunks.exhausted and is_all)
 
 
 def worded(
