@@ -185,10 +185,12 @@ def build_documents(folder: Path, arguments: Results) -> Results:
                     some = []
             collection.upsert(some)
             found: Results = {"insert_s": time.perf_counter() - started}
-            with closing(sqlite3.connect(path)) as connection:
-                connection.execute(f"CREATE INDEX by_price ON {DOCUMENTS} (json_extract(data, '$.price'))")
             db.add_task(DOCUMENTS, source=DOCUMENTS, vectors="vector", dimensions=corpus.vectors.shape[1])
             found |= synced(db, len(corpus.vectors))
+            (advised,) = db.advise_index(DOCUMENTS, where={"price": {"$lt": 100}}, sample=1).filters
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                for statement in advised.statements:
+                    connection.execute(statement)
             db.search(DOCUMENTS, corpus.queries[0])
         checkpoint(path)
         return found
