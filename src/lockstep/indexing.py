@@ -147,7 +147,7 @@ class Indexing:
             thoroughly: whether to count what is gone from it, which takes some time with many embeddings.
         """
         task = self._tasks.task(stored)
-        if task.index.kind != "hnsw" or not self._by_direction(stored, task):
+        if task.index.kind != "hnsw" or not self._tasks.compares_directions(stored, task):
             return ""
         header, problem = self._header(stored)
         with self._dialect.begin(write=False) as connection:
@@ -168,7 +168,7 @@ class Indexing:
         """What there is of a task's index; reads all of the graph's file once, to say whether it is whole."""
         stored = self._tasks.find(task)
         settings = self._tasks.task(stored)
-        by_direction = self._by_direction(stored, settings)
+        by_direction = self._tasks.compares_directions(stored, settings)
         header, problem = self._header(stored)
         with self._dialect.begin(write=False) as connection:
             identity = identity_of(connection, stored)
@@ -215,18 +215,12 @@ class Indexing:
                 f'Task "{stored.name}" has the index "{task.index.kind}", which needs no building.',
                 f"For a graph: lockstep task edit {self._dialect.location} {stored.name} --index hnsw",
             )
-        if not self._by_direction(stored, task):
+        if not self._tasks.compares_directions(stored, task):
             raise ConfigError(
                 f'Task "{stored.name}" has the metric {task.metric}, and its model gives vectors of any length: an index '
                 "finds what is near in direction, so every search is exact.",
                 'Take the metric "cosine".',
             )
-
-    def _by_direction(self, stored: StoredTask, task: Task) -> bool:
-        """Whether what is nearest in direction is nearest; else no index is of use."""
-        if task.metric == "cosine" or stored.space.form == "binary":
-            return True
-        return self._tasks.model_of(stored, download=False).info.normalised
 
     def _pages(self, stored: StoredTask, watermark: int) -> Iterator[Page]:
         """All vectors up to an id, each page in a transaction of its own: building takes minutes."""

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from lockstep.accounts import Accounts
 from lockstep.errors import QueryError, SearchStopped, StoreInterrupted, StoreLocked, StoreReadOnly, UnknownName
+from lockstep.indexing import identity_of
 from lockstep.models.base import Model
 from lockstep.models.rerank.base import Reranker, Scores
 from lockstep.queries import Given
@@ -28,7 +29,6 @@ from lockstep.storage import embeddings
 from lockstep.storage import tasks as store
 from lockstep.storage import usage as ledger
 from lockstep.storage.base import Dialect
-from lockstep.storage.migrations import database_identity
 from lockstep.storage.tasks import StoredTask
 from lockstep.storage.vectors import read as read_vectors
 from lockstep.storage.vectors import today
@@ -292,9 +292,7 @@ class Searcher:
     def _make_ready(self, connection: Connection, stored: StoredTask) -> Ready:
         task, shape = self._tasks.task(stored), self._dialect.shape_version(connection)
         reader = self._tasks.reader(connection, stored, whole=True)
-        # Signs say where a vector points, and nothing of its length.
-        by_signs = task.metric == "cosine" or self._is_normalised(stored)
-        index = self._index(connection, stored) if by_signs else None
+        index = self._index(connection, stored) if self._tasks.compares_directions(stored, task) else None
         last_id = embeddings.last_id(connection, stored.recipe_id)
         target = Target(task.name, stored.recipe_id, stored.space, task.metric, reader, index, task.index, last_id)
         return Ready(stored, task, shape, target)
@@ -303,14 +301,10 @@ class Searcher:
         with self._lock:
             index = self._indexes.get(stored.recipe_id)
             if index is None:
-                identity = f"{database_identity(connection)}-{stored.recipe_id}"
-                index = VectorIndex(index_folder(self._dialect.location), stored.recipe_id, identity, stored.space)
+                folder, identity = index_folder(self._dialect.location), identity_of(connection, stored)
+                index = VectorIndex(folder, stored.recipe_id, identity, stored.space)
                 self._indexes[stored.recipe_id] = index
             return index
-
-    def _is_normalised(self, stored: StoredTask) -> bool:
-        """Whether all vectors have one length, so that the nearest in direction is the nearest in every way."""
-        return stored.space.form == "binary" or self._model(stored).info.normalised
 
 
 def nothing_embedded(ready: Ready, location: str) -> QueryError:

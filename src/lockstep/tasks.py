@@ -289,6 +289,13 @@ class Tasks:
             model.provider.expect(stored.space.dimensions)
         return model
 
+    def compares_directions(self, stored: StoredTask, task: Task) -> bool:
+        """Whether what is nearest in direction is nearest; else no index is of use, and every search is exact."""
+        # Signs, and a graph of them, say where a vector points, and nothing of its length.
+        if task.metric == "cosine" or stored.space.form == "binary":
+            return True
+        return self._model_of(stored, task, download=False).info.normalised
+
     def describe(self, connection: Connection, name: str) -> Source:
         """The source of that name."""
         found = self._dialect.describe(connection, name, "table")

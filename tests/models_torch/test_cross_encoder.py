@@ -124,7 +124,6 @@ def test_scores_are_those_of_the_package(kind: str, config: dict[str, str], fold
 
 def test_an_onnx_graph_gives_the_same(folders: Path, tmp_path: Path) -> None:
     """As other exporters write it."""
-    pytest.importorskip("onnx")
     folder = make_classifier(tmp_path / "bert", folders / "bert", "bert")
     export(folder, onnx=True)
     found = lockstep.reranker(f"local:{folder}")

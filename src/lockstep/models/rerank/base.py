@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lockstep.errors import BadEmbedding, ConfigError, QueryError
+from lockstep.models.base import checked_texts
 from lockstep.types import Usage
 
 Scores = npt.NDArray[np.float32]
@@ -145,12 +146,7 @@ def checked_documents(texts: Sequence[str]) -> Sequence[str]:
     Raises:
         ConfigError: says which.
     """
-    if isinstance(texts, str):
-        raise ConfigError("Give a list of texts, not one text.", "Write [text].")
-    for at, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ConfigError(f"Text {at} is of type {type(text).__name__}, not a text.")
-    return [whole_characters(text) for text in texts]
+    return [whole_characters(text) for text in checked_texts(texts)]
 
 
 def whole_characters(text: str) -> str:
