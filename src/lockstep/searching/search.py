@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from lockstep.searching.fusion import fuse, stretched
 from lockstep.searching.grouping import Groups, grouped
 from lockstep.searching.keyword.words import WordQuery, highlights
 from lockstep.searching.ranked import Ranked, gather
-from lockstep.searching.request import TOP_K_MAX, Mode, Request
+from lockstep.searching.request import TOP_K_MAX, Request
 from lockstep.searching.target import Filter, Target, filter_of, plain_path
 from lockstep.searching.trace import Trace
 from lockstep.storage import embeddings, vectors
@@ -164,10 +163,6 @@ class Window(NamedTuple):
     """Whether more candidates would bring no others."""
 
 
-Look = Callable[[int, int], Window]
-"""At so many candidates, for about so many documents."""
-
-
 def ranking(connection: Connection, target: Target, request: Request, query: Query, trace: Trace) -> Iterator[Ranked]:
     """Documents, best first.
 
@@ -175,7 +170,7 @@ def ranking(connection: Connection, target: Target, request: Request, query: Que
     None of that depends on `offset`: pages are cut from one list.
     """
     chosen = filter_of(target, request.where, tuple(request.fields))
-    look = partial(WAYS[request.mode], connection, target, request, query, chosen, trace)
+    looking = Looking(connection, target, request, query, chosen, trace)
     first_page = pool_size(replace(request, offset=0))
     documents = first_page + max(first_page // 2, SPARE_MIN)
     candidates = request.candidates or by_vectors.candidates_for(target, first_page)
@@ -183,10 +178,10 @@ def ranking(connection: Connection, target: Target, request: Request, query: Que
         documents = max(documents, candidates // CANDIDATES_PER_GROUPED)
     # The last documents of many candidates are a bad choice, but where so many were asked for.
     is_cut = request.candidates is None
-    return windows(look(candidates, documents), look, candidates, documents, is_cut=is_cut)
+    return windows(looking.at(candidates, documents), looking, candidates, documents, is_cut=is_cut)
 
 
-def windows(window: Window, look: Look, candidates: int, documents: int, *, is_cut: bool) -> Iterator[Ranked]:
+def windows(window: Window, looking: Looking, candidates: int, documents: int, *, is_cut: bool) -> Iterator[Ranked]:
     """The documents of the first window, then those that deeper ones add."""
     seen = set()
     while True:
@@ -197,87 +192,83 @@ def windows(window: Window, look: Look, candidates: int, documents: int, *, is_c
         if window.exhausted:
             return
         candidates, documents = DEEPER * candidates, DEEPER * documents
-        window = look(candidates, documents)
+        window = looking.at(candidates, documents)
 
 
-def near(
-    connection: Connection,
-    target: Target,
-    request: Request,
-    query: Query,
-    chosen: Filter | None,
-    trace: Trace,
-    candidates: int,
-    documents: int,
-) -> Window:
-    """The documents whose vectors are nearest."""
-    asked = Request(
-        top_k=min(documents, TOP_K_MAX),
-        exact=request.exact,
-        min_similarity=request.min_similarity,
-        fields=request.fields,
-        aggregate=request.aggregate,
-    )
-    chunks = by_vectors.nearest_chunks(connection, target, query.vectors, asked, chosen, candidates, trace)
-    ranked = by_vectors.ranked_by_vectors(connection, target, query.vectors, asked, chunks, query.excluded)
-    # All chunks of a document are looked at for the best documents only.
-    whole = max(by_vectors.WHOLE_MIN, by_vectors.WHOLE_PER_RESULT * asked.depth)
-    is_all = asked.exact or not asked.whole_documents or len(chunks.ids) <= whole or documents > TOP_K_MAX
-    return Window(ranked, chunks.exhausted and is_all)
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """Looks for documents in one mode, as deep as it is told."""
 
+    connection: Connection
+    target: Target
+    request: Request
+    query: Query
+    chosen: Filter | None
+    trace: Trace
 
-def worded(
-    connection: Connection,
-    target: Target,
-    request: Request,
-    query: Query,
-    chosen: Filter | None,
-    trace: Trace,
-    candidates: int,
-    documents: int,  # noqa: ARG001 - as many as its candidates are
-) -> Window:
-    """The documents whose words fit best."""
-    assert query.words
-    chunks = by_words.chunks_with_words(connection, target, query.words, chosen, candidates, trace)
-    found = by_words.ranked_by_words(connection, target, chunks, field_weights(request))
-    return Window((Ranked(row, score, None, {}) for row, score in found if row.key != query.excluded), chunks.exhausted)
+    def at(self, candidates: int, documents: int) -> Window:
+        """At so many candidates, for about so many documents."""
+        if self.request.mode == "hybrid":
+            return self.hybrid(candidates, documents)
+        return self.worded(candidates) if self.request.mode == "keyword" else self.near(candidates, documents)
 
-
-def hybrid(
-    connection: Connection,
-    target: Target,
-    request: Request,
-    query: Query,
-    chosen: Filter | None,
-    trace: Trace,
-    candidates: int,
-    documents: int,
-) -> Window:
-    """The documents that vectors find and those that words find, together."""
-    depth = max(HYBRID_MIN, documents + documents // 2)
-    by_nearness = near(connection, target, request, query, chosen, trace, candidates, documents)
-    by_word = worded(connection, target, request, query, chosen, trace, candidates, documents)
-    with trace.stage("fusion") as stage:
-        first, second = list(islice(by_nearness.ranked, depth)), list(islice(by_word.ranked, depth))
-        rows = {each.key: each.chunk for each in (*second, *first)}
-        similarities = by_vectors.similarities_of(
-            connection, target, query.vectors, [rows[key] for key in rows.keys() - {each.key for each in first}]
+    def near(self, candidates: int, documents: int) -> Window:
+        """The documents whose vectors are nearest."""
+        asked = Request(
+            top_k=min(documents, TOP_K_MAX),
+            exact=self.request.exact,
+            min_similarity=self.request.min_similarity,
+            fields=self.request.fields,
+            aggregate=self.request.aggregate,
         )
-        similarities |= {each.chunk.id: each.similarity for each in first if each.similarity is not None}
-        ranked = {"vector": first, "keyword": second}
-        scores = {name: [(each.key, each.score) for each in found] for name, found in ranked.items()}
-        fused = fuse(scores, request.fusion, request.weights)
-        stage.note(by_vectors=len(first), by_words=len(second), together=len(fused))
-    lowest = request.min_similarity
-    together = (Ranked(rows[key], score, similarities[rows[key].id], parts) for key, score, parts in fused)
-    near_enough = [each for each in together if lowest is None or (each.similarity or 0.0) >= lowest]
-    all_near = by_nearness.exhausted and len(first) < depth
-    # Where all that are near enough are there, words cannot add any.
-    all_worded = lowest is not None or (by_word.exhausted and len(second) < depth)
-    return Window(near_enough, all_near and all_worded)
+        chunks = by_vectors.nearest_chunks(
+            self.connection, self.target, self.query.vectors, asked, self.chosen, candidates, self.trace
+        )
+        ranked = by_vectors.ranked_by_vectors(
+            self.connection, self.target, self.query.vectors, asked, chunks, self.query.excluded
+        )
+        # All chunks of a document are looked at for the best documents only.
+        whole = max(by_vectors.WHOLE_MIN, by_vectors.WHOLE_PER_RESULT * asked.depth)
+        is_all = asked.exact or not asked.whole_documents or len(chunks.ids) <= whole or documents > TOP_K_MAX
+        return Window(ranked, chunks.exhausted and is_all)
 
+    def worded(self, candidates: int) -> Window:
+        """The documents whose words fit best."""
+        assert self.query.words
+        chunks = by_words.chunks_with_words(
+            self.connection, self.target, self.query.words, self.chosen, candidates, self.trace
+        )
+        found = by_words.ranked_by_words(self.connection, self.target, chunks, field_weights(self.request))
+        return Window(
+            (Ranked(row, score, None, {}) for row, score in found if row.key != self.query.excluded), chunks.exhausted
+        )
 
-WAYS: dict[Mode, Callable[..., Window]] = {"vector": near, "keyword": worded, "hybrid": hybrid}
+    def hybrid(self, candidates: int, documents: int) -> Window:
+        """The documents that vectors find and those that words find, together."""
+        depth = max(HYBRID_MIN, documents + documents // 2)
+        by_nearness = self.near(candidates, documents)
+        by_word = self.worded(candidates)
+        with self.trace.stage("fusion") as stage:
+            first, second = list(islice(by_nearness.ranked, depth)), list(islice(by_word.ranked, depth))
+            rows = {each.key: each.chunk for each in (*second, *first)}
+            similarities = by_vectors.similarities_of(
+                self.connection,
+                self.target,
+                self.query.vectors,
+                [rows[key] for key in rows.keys() - {each.key for each in first}],
+            )
+            similarities |= {each.chunk.id: each.similarity for each in first if each.similarity is not None}
+            ranked = {"vector": first, "keyword": second}
+            scores = {name: [(each.key, each.score) for each in found] for name, found in ranked.items()}
+            fused = fuse(scores, self.request.fusion, self.request.weights)
+            stage.note(by_vectors=len(first), by_words=len(second), together=len(fused))
+        lowest = self.request.min_similarity
+        together = (Ranked(rows[key], score, similarities[rows[key].id], parts) for key, score, parts in fused)
+        near_enough = [each for each in together if lowest is None or (each.similarity or 0.0) >= lowest]
+        all_near = by_nearness.exhausted and len(first) < depth
+        # Where all that are near enough are there, words cannot add any.
+        all_worded = lowest is not None or (by_word.exhausted and len(second) < depth)
+        return Window(near_enough, all_near and all_worded)
 
 
 def field_weights(request: Request) -> dict[str, float]:
