@@ -111,7 +111,8 @@ class Database(Answers, Indexes):
         self.close()
 
     def close(self) -> None:
-        """Close all connections, and end what runs for tasks."""
+        """Close all connections, and end what runs for tasks; index files that are being written are finished."""
+        self._searcher.close()
         self._accounts.close()
         self._extractors.close()
         self._dialect.engine.dispose()

@@ -63,6 +63,11 @@ class Searcher:
         self._indexes: dict[int, VectorIndex] = {}
         self._lock = threading.RLock()
 
+    def close(self) -> None:
+        """Wait for what indexes write beside the searches."""
+        for index in self._indexes.values():
+            index.close()
+
     def search(self, names: Sequence[str], given: Given, request: Request, deadline: Deadline, trace: Trace) -> Hits:
         """See `Database.search`.
 

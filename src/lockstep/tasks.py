@@ -134,9 +134,9 @@ class Tasks:
 
     def edit(self, edit: Edit) -> None:
         """Carry out a change: at once where nothing has to be built, else beside the recipe that goes on serving."""
-        stored, settings = self.find(edit.task.name), edit.task.to_json()
-        model = self._accounts.model(edit.task.model)
+        settings, model = edit.task.to_json(), self._accounts.model(edit.task.model)
         with self._dialect.begin(write=True) as connection:
+            stored = self.serving(connection, edit.task.name)
             store.update_task(connection, stored.name, enabled=edit.task.enabled, **store.NO_OUTAGE)
             if edit.demand == "nothing":
                 store.cancel_edit(connection, self._dialect, stored)
@@ -201,15 +201,15 @@ class Tasks:
 
     def cancel_edit(self, name: str) -> bool:
         """Give up what is being built; False when nothing is."""
-        stored = self.find(name)
+        self.find(name)  # says which there are
         with self._dialect.begin(write=True) as connection:
-            return store.cancel_edit(connection, self._dialect, stored)
+            return store.cancel_edit(connection, self._dialect, self.serving(connection, name))
 
     def remove(self, name: str) -> None:
         """Remove one with its triggers, queue, embeddings and view."""
-        stored = self.find(name)
+        self.find(name)  # says which there are
         with self._dialect.begin(write=True) as connection:
-            store.remove_task(connection, self._dialect, stored)
+            store.remove_task(connection, self._dialect, self.serving(connection, name))
 
     def enable(self, name: str, *, enabled: bool) -> None:
         """Pause a task, or go on with it."""

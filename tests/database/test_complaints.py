@@ -227,6 +227,7 @@ def test_everything_derived_can_be_deleted(db: lockstep.Database, fill: Fill, pa
     db.add_task("task", "t", ["name"], model="test:model")
     db.sync()
     before = [(hit.id, hit.similarity) for hit in db.search("task", "name 77")]
+    db.close()  # the file is written beside the search
     (file,) = (path.parent / "data.db-lockstep").iterdir()
     for damage in (lambda: file.unlink(), lambda: file.write_bytes(b"x" * 9000), lambda: file.write_bytes(b"")):
         damage()

@@ -12,6 +12,7 @@ import pytest
 
 import lockstep
 from lockstep.errors import QueryError, SourceUnavailable
+from lockstep.tasks import Tasks
 from lockstep.testing import HashModel
 
 MODEL = "fake:hash?dimensions=16"
@@ -295,11 +296,16 @@ class Interrupted(HashModel):
         super().__init__(dimensions=16)
         self.action = action
         self.calls = 0
+        self.is_done = threading.Event()
+        self._counting = threading.Lock()
 
     def embed(self, texts: Any, kind: Any, tokens: Any = None) -> Any:
-        self.calls += 1
-        if self.calls == 2:
+        with self._counting:
+            self.calls += 1
+            is_second = self.calls == 2
+        if is_second:
             self.action()
+            self.is_done.set()
         return super().embed(texts, kind, tokens)
 
 
@@ -319,17 +325,42 @@ def test_a_task_that_is_removed_while_it_syncs_ends_without_an_error(
         if again:
             add("first")
 
-    with lockstep.open(path, models={"test:model": Interrupted(act)}) as db:
+    model = Interrupted(act)
+    with lockstep.open(path, models={"test:model": model}) as db:
         add("first")
         add("second")
         report = db.sync()
         assert report.complete
+        assert model.is_done.wait(60)  # a sync does not wait for calls whose task is gone
         assert db.status("second").embedded == 40
         assert [task.name for task in db.tasks()] == (["first", "second"] if again else ["second"])
         assert db.sync().complete
         assert db.check() == []
         if again:
             assert db.status("first").embedded == 40
+
+
+def test_removing_a_task_that_another_program_has_just_made_anew_leaves_nothing_behind(
+    path: Path, user: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which tables are its own is looked up in the transaction that drops them."""
+    user.execute("CREATE TABLE s (id INTEGER PRIMARY KEY, text)")
+    with lockstep.open(path, models={"test:model": HashModel(dimensions=16)}) as db:
+        db.add_task("task", "s", ["text"], model="test:model")
+        find = Tasks.find
+
+        def find_then_made_anew(tasks: Tasks, name: str) -> Any:
+            found = find(tasks, name)
+            monkeypatch.undo()
+            db.remove_task("task")
+            db.add_task("task", "s", ["text"], model="test:model")
+            return found
+
+        monkeypatch.setattr(Tasks, "find", find_then_made_anew)
+        db.remove_task("task")
+        assert db.tasks() == []
+    left = user.execute("SELECT name FROM sqlite_master WHERE name LIKE 'lockstep_embeddings%'").fetchall()
+    assert left == []
 
 
 def test_a_vector_that_is_deleted_between_its_finding_and_its_use_is_made_again(

@@ -99,6 +99,10 @@ class VectorIndex:
         elif (graph := self._graph.current()) is not None:
             graph.forget(gone)
 
+    def close(self) -> None:
+        """Wait for what is written beside the searches."""
+        self._bits.settle()
+
     def settle(self) -> None:
         """Wait for what is written or checked beside the searches."""
         self._bits.settle()
