@@ -83,9 +83,10 @@ class VectorIndex:
         found = graph.search(queries, candidates, view, allowed) if graph and view else None
         if found is None:
             return nearest_by_bits(queries, parts, candidates, allowed)
+        if not any(len(part.ids) for part in rest):
+            return found
         # Scores of the two are of different kinds, so that both give all that was asked for.
-        newer = nearest_by_bits(queries, rest, candidates, allowed)
-        return np.concatenate([found, newer]) if len(newer) else found
+        return np.concatenate([found, nearest_by_bits(queries, rest, candidates, allowed)])
 
     def discard(self, gone: Ids | None = None) -> None:
         """Forget embeddings that were deleted, or, where not said which, all: then the index is made anew.
