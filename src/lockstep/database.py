@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ from lockstep.accounts import Accounts, ConnectionTest
 from lockstep.answers import Answers
 from lockstep.cache import Cache
 from lockstep.collection import Collection
-from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError, StoreError
+from lockstep.contents import Contents
+from lockstep.errors import ConfigError, LockstepError, PlainHTTP, QueryError
 from lockstep.evaluate.contenders import Ways
 from lockstep.evaluate.judging import Judge
 from lockstep.extracting.values import clean
@@ -26,7 +26,7 @@ from lockstep.models.base import checked_texts
 from lockstep.models.remote.connection import Connection as ModelConnection
 from lockstep.recipe import Task, default_model
 from lockstep.searcher import Searcher
-from lockstep.storage import collections, embeddings, failures, vectors
+from lockstep.storage import collections, failures
 from lockstep.storage import history as hours
 from lockstep.storage import usage as ledger
 from lockstep.storage.base import Dialect
@@ -44,7 +44,7 @@ from lockstep.syncing.job import Job
 from lockstep.syncing.stats import Progress, SyncReport
 from lockstep.syncing.status import TaskStatus, counts_of, task_status
 from lockstep.tasks import Edit, Tasks, with_companions
-from lockstep.types import DocumentError, DocumentId, Embedding, Kind, Truncate, Vectors
+from lockstep.types import DocumentError, DocumentId, Kind, Truncate, Vectors
 
 if TYPE_CHECKING:
     from lockstep.applying import Applying, Plan
@@ -52,10 +52,8 @@ if TYPE_CHECKING:
     from lockstep.syncing.estimate import Estimate
     from lockstep.syncing.preview import Preview
 
-EMBEDDINGS_PAGE = 1000
 
-
-class Database(Answers, Indexes):
+class Database(Answers, Contents, Indexes):
     """A database whose embeddings are kept in step with its data. Open one with `lockstep.open`.
 
     Methods may be called from several threads.
@@ -574,29 +572,6 @@ class Database(Answers, Indexes):
         chosen = [self._tasks.find(task)] if task is not None else self._tasks.stored()
         return [problem for stored in chosen for problem in check_task(self._tasks.job(stored), stored, repair=repair)]
 
-    def embeddings(self, task: str) -> Iterator[Embedding]:
-        """Every stored embedding of a task, in the order they were written, read a page at a time.
-
-        Raises:
-            StoreError: an edit put others in their place meanwhile.
-        """
-        stored = self._tasks.find(task)
-        after = 0
-        while True:
-            with self._dialect.begin(write=False) as connection:
-                if self._tasks.serving(connection, task).recipe_id != stored.recipe_id:
-                    raise StoreError(
-                        f'The embeddings of task "{task}" were replaced while they were read.', "Begin again."
-                    )
-                reader = self._tasks.reader(connection, stored)
-                rows = embeddings.scan(connection, stored.recipe_id, after, EMBEDDINGS_PAGE)
-                matrix = vectors.read(connection, stored.space, [row.vector_id for row in rows])
-            if not rows:
-                return
-            for row, vector in zip(rows, matrix, strict=True):
-                yield Embedding(reader.id_of(row.key), row.path, row.position, row.text, row.start, row.end, vector)
-            after = rows[-1].id
-
     def _trial(self, task: str | Task, settings: Mapping[str, Any]) -> Job:
         """A task as it is or is being built, or as some settings would make it; nothing of it is stored."""
         if isinstance(task, str):
@@ -607,45 +582,6 @@ class Database(Answers, Indexes):
             task = self._tasks.task(latest)
         wanted = Task.from_json(task.to_json(), **with_companions(settings)) if settings else task
         return self._tasks.trial(wanted)
-
-    def export(
-        self,
-        task: str,
-        path: str | Path,
-        format: str | None = None,  # noqa: A002 - the option's name
-        *,
-        vector_format: str | None = None,
-        with_documents: bool = False,
-    ) -> int:
-        """Write a task's embeddings to a file, which is there whole or not at all.
-
-        Args:
-            task: whose.
-            path: of the file; "-" writes JSON Lines to standard output.
-            format: jsonl, parquet, bson or npy; told by the file's name when not given.
-            vector_format: how the file holds vectors; docs/formats.md says which format can hold them how.
-            with_documents: write each embedding's document along.
-
-        Returns:
-            How many embeddings were written.
-
-        Raises:
-            UnknownName: there is no such task, format or vector format.
-            ConfigError: the file cannot be written.
-            MissingExtra: the format needs a package that is not installed.
-        """
-        from lockstep.exporting import write_export
-
-        stored = self._tasks.find(task)
-        find = partial(self._document, stored) if with_documents else None
-        return write_export(self.embeddings(task), path, format, documents=find, vector_format=vector_format)
-
-    def _document(self, stored: StoredTask, document_id: DocumentId) -> Mapping[str, Any] | None:
-        with self._dialect.begin(write=False) as connection:
-            reader = self._tasks.reader(connection, stored, whole=True)
-            key = reader.key_of(connection, document_id)
-            row = reader.by_keys(connection, [key]).get(key)
-            return None if row is None else reader.data(row)
 
     def _names(self, task: str | None) -> list[str]:
         """One task, which must be there, or all."""

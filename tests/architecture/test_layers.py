@@ -19,7 +19,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"__main__"},
     {"app", "sqlite", "integrations"},
-    {"database", "answers", "indexes", "collection", "cache"},
+    {"database", "answers", "contents", "indexes", "collection", "cache"},
     {"advising"},
     {"follower", "searcher", "applying", "evaluate"},
     {"indexing"},
@@ -38,6 +38,7 @@ NEIGHBOURS = {
     ("database", "collection"),  # the root hands collections out
     ("database", "cache"),  # and the cache
     ("database", "answers"),  # a part of it
+    ("database", "contents"),  # another
     ("database", "indexes"),  # another
     ("models", "testing"),  # by name, in the table of providers
 }
@@ -71,7 +72,7 @@ HOMES = {
         "syncing/",
         "searching/",
         "evaluate/",
-        "database.py",
+        "contents.py",
         "follower.py",
         "indexing.py",
         "searcher.py",

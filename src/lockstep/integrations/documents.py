@@ -14,13 +14,9 @@ import numpy as np
 from lockstep.database import Database
 from lockstep.errors import ConfigError, DocumentUnreadable, ProviderUnavailable, QueryError, UnknownName
 from lockstep.recipe import PREMADE, Task, slug
-from lockstep.searching.filters import Where, compile_filter
-from lockstep.storage import embeddings, vectors
-from lockstep.storage.sources import SourceReader
+from lockstep.searching.filters import Where
 from lockstep.types import DocumentId, Hit, Vectors
 
-PAGE = 1000
-"""Documents that are read at a time."""
 COMBINING = ("$and", "$or", "$nor")
 
 
@@ -155,30 +151,14 @@ class TaskDocuments:
 
     def find(self, where: Where | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """(id, document) of all that a filter lets through, in the order of their keys, embedded or not."""
-        after = None
-        while True:
-            # Nothing but a page at a time is read in one transaction: a long one would hold up who writes.
-            with self.database._dialect.begin(write=False) as connection:
-                reader = self._reader(connection, where)
-                rows = reader.after(connection, after, PAGE)
-            for row in rows:
-                yield written_id(reader.id_of(row[0])), reader.data(row)
-            if not rows:
-                return
-            after = rows[-1][0]
+        for document_id, document in self.database.documents(self.source, where):
+            yield written_id(document_id), document
 
     def get(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The documents that are there, by id, in the order of `ids`."""
-        with self.database._dialect.begin(write=False) as connection:
-            reader = self._reader(connection)
-            keys = {each: reader.key_of(connection, read_id(each, reader)) for each in dict.fromkeys(ids)}
-            rows = reader.by_keys(connection, {key for key in keys.values() if key is not None})
-        return {each: reader.data(rows[key]) for each, key in keys.items() if key in rows}
-
-    def _reader(self, connection: Any, where: Where | None = None) -> SourceReader:
-        source = self.database._tasks.describe(connection, self.source)
-        condition = compile_filter(where, source) if where else None
-        return SourceReader(self.database._dialect, source, where=condition)
+        forms = [form for each in ids for form in forms_of(each)]
+        found = {written_id(number): document for number, document in self.database.documents(self.source, ids=forms)}
+        return {each: found[each] for each in ids if each in found}
 
     # --- searching -------------------------------------------------------------------------------------------------
 
@@ -214,16 +194,11 @@ class TaskDocuments:
         Returns:
             float32, shape (len(hits), dimensions).
         """
-        stored = self.database._tasks.find(self.name)
-        with self.database._dialect.begin(write=False) as connection:
-            reader = self.database._tasks.reader(connection, stored)
-            keys = [reader.key_of(connection, hit.id) for hit in hits]
-            chunks = embeddings.of_keys(connection, stored.recipe_id, {key for key in keys if key is not None})
-            rows = {(key, row.path, row.position): row.vector_id for key, some in chunks.items() for row in some}
-            places = [(key, hit.chunk.path, hit.chunk.position) for key, hit in zip(keys, hits, strict=True)]
-            there = [(hit, rows[place]) for hit, place in zip(hits, places, strict=True) if place in rows]
-            found = vectors.read(connection, stored.space, [vector_id for _, vector_id in there])
-        return [hit for hit, _ in there], found
+        stored = self.database.embeddings(self.name, ids={hit.id for hit in hits})
+        by_place = {(each.id, each.path, each.position): each.vector for each in stored}
+        places = [(hit.id, hit.chunk.path, hit.chunk.position) for hit in hits]
+        there = [(hit, by_place[place]) for hit, place in zip(hits, places, strict=True) if place in by_place]
+        return [hit for hit, _ in there], np.array([vector for _, vector in there], dtype=np.float32)
 
 
 def is_premade(task: Task) -> bool:
@@ -267,11 +242,10 @@ def written_id(document_id: DocumentId) -> str:
     return json.dumps(document_id, default=str) if isinstance(document_id, tuple | list) else str(document_id)
 
 
-def read_id(text: str, reader: SourceReader) -> DocumentId:
-    """The id that `written_id` wrote; None where it cannot be one of this source."""
-    if len(reader.source.key) == 1:
-        return text
+def forms_of(text: str) -> list[DocumentId]:
+    """The ids that `written_id` writes so: the text itself, and where it is a JSON list, a key of several columns."""
     try:
-        return json.loads(text)
+        parts = json.loads(text) if text.startswith("[") else None
     except ValueError:
-        return None
+        parts = None
+    return [text] if parts is None else [text, tuple(parts)]

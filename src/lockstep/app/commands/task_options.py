@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, get_type_hints
 
 import typer
 
@@ -16,86 +18,126 @@ METHODS = "text, lines, paragraphs, sentences, markdown, markdown-lines, html, n
 FORMS = "float32, float16, int8, binary"
 METRICS = "cosine, dot, euclidean"
 INDEX_KINDS = "bits, hnsw"
+CHUNKING = ("method", "max_tokens", "overlap_tokens", "context_prefix", "headings")
 TEXTS, CUT, KEPT = "Which texts", "How they are cut", "How vectors are made and kept"
 
-Fields = Annotated[
-    list[str] | None,
-    typer.Option("--field", "-f", help="What to embed: name, address.city, tags[]; repeatable.", rich_help_panel=TEXTS),
-]
-Files = Annotated[
-    list[str] | None,
-    typer.Option("--file", help="A field that names or holds a PDF, HTML, Markdown or text.", rich_help_panel=TEXTS),
-]
-Template = Annotated[
-    str | None,
-    typer.Option("--template", help='One text per document: "{{ name }}: {{ text }}".', rich_help_panel=TEXTS),
-]
-Script = Annotated[
-    Path | None,
-    typer.Option("--script", help="A file of JavaScript that calls embeddings.generate.", rich_help_panel=TEXTS),
-]
-Function = Annotated[
-    str | None,
-    typer.Option("--function", help="A Python function, package.module:name.", rich_help_panel=TEXTS),
-]
-VectorsField = Annotated[
-    str | None, typer.Option("--vectors", help="A field that holds vectors already.", rich_help_panel=TEXTS)
-]
-Dimensions = Annotated[int | None, typer.Option("--dimensions", help="Of those vectors.", rich_help_panel=TEXTS, min=1)]
-WhereOption = Annotated[
-    str | None,
-    typer.Option("--where", help="Only documents that this filter lets through, JSON.", rich_help_panel=TEXTS),
-]
-Method = Annotated[str | None, typer.Option("--chunking", help=f"{METHODS}.", rich_help_panel=CUT)]
-MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", help="Of a chunk; the model's limit by default.", rich_help_panel=CUT)
-]
-OverlapTokens = Annotated[
-    int | None,
-    typer.Option("--overlap-tokens", help="That chunks share with the one before.", rich_help_panel=CUT),
-]
-ContextPrefix = Annotated[
-    str | None,
-    typer.Option("--context-prefix", help='Before each chunk, for the model: "{{ title }}".', rich_help_panel=CUT),
-]
-Headings = Annotated[
-    bool | None,
-    typer.Option("--headings/--no-headings", help="Give Markdown chunks their headings.", rich_help_panel=CUT),
-]
-FieldChunking = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--field-chunking", metavar="FIELD=JSON", help='text={"method": "markdown"}; repeatable.', rich_help_panel=CUT
-    ),
-]
-QueryChunking = Annotated[
-    str | None,
-    typer.Option(
-        "--query-chunking",
-        metavar="JSON",
-        help="How a long query is cut; by default as the model takes it.",
-        rich_help_panel=CUT,
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.", rich_help_panel=KEPT),
-]
-Quantization = Annotated[str | None, typer.Option("--quantization", help=f"{FORMS}.", rich_help_panel=KEPT)]
-MetricOption = Annotated[str | None, typer.Option("--metric", help=f"{METRICS}.", rich_help_panel=KEPT)]
-IndexOption = Annotated[
-    str | None,
-    typer.Option(
-        "--index", metavar="KIND|JSON", help=f'{INDEX_KINDS}, or {{"kind": "hnsw", "m": 32}}.', rich_help_panel=KEPT
-    ),
-]
-CacheDays = Annotated[
-    int | None, typer.Option("--cache-days", help="How long unused vectors are kept; 90.", rich_help_panel=KEPT)
-]
-MaxCostPerDay = Annotated[
-    float | None,
-    typer.Option("--max-cost-per-day", help="US dollars; syncing pauses when they are spent.", rich_help_panel=KEPT),
-]
+
+class Options(TypedDict):
+    """The options of a task's settings; None where one is not given."""
+
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field", "-f", help="What to embed: name, address.city, tags[]; repeatable.", rich_help_panel=TEXTS
+        ),
+    ]
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file", help="A field that names or holds a PDF, HTML, Markdown or text.", rich_help_panel=TEXTS
+        ),
+    ]
+    template: Annotated[
+        str | None,
+        typer.Option("--template", help='One text per document: "{{ name }}: {{ text }}".', rich_help_panel=TEXTS),
+    ]
+    script: Annotated[
+        Path | None,
+        typer.Option("--script", help="A file of JavaScript that calls embeddings.generate.", rich_help_panel=TEXTS),
+    ]
+    function: Annotated[
+        str | None,
+        typer.Option("--function", help="A Python function, package.module:name.", rich_help_panel=TEXTS),
+    ]
+    vectors: Annotated[
+        str | None, typer.Option("--vectors", help="A field that holds vectors already.", rich_help_panel=TEXTS)
+    ]
+    dimensions: Annotated[
+        int | None, typer.Option("--dimensions", help="Of those vectors.", rich_help_panel=TEXTS, min=1)
+    ]
+    where: Annotated[
+        str | None,
+        typer.Option("--where", help="Only documents that this filter lets through, JSON.", rich_help_panel=TEXTS),
+    ]
+    method: Annotated[str | None, typer.Option("--chunking", help=f"{METHODS}.", rich_help_panel=CUT)]
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", help="Of a chunk; the model's limit by default.", rich_help_panel=CUT)
+    ]
+    overlap_tokens: Annotated[
+        int | None,
+        typer.Option("--overlap-tokens", help="That chunks share with the one before.", rich_help_panel=CUT),
+    ]
+    context_prefix: Annotated[
+        str | None,
+        typer.Option("--context-prefix", help='Before each chunk, for the model: "{{ title }}".', rich_help_panel=CUT),
+    ]
+    headings: Annotated[
+        bool | None,
+        typer.Option("--headings/--no-headings", help="Give Markdown chunks their headings.", rich_help_panel=CUT),
+    ]
+    field_chunking: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field-chunking",
+            metavar="FIELD=JSON",
+            help='text={"method": "markdown"}; repeatable.',
+            rich_help_panel=CUT,
+        ),
+    ]
+    query_chunking: Annotated[
+        str | None,
+        typer.Option(
+            "--query-chunking",
+            metavar="JSON",
+            help="How a long query is cut; by default as the model takes it.",
+            rich_help_panel=CUT,
+        ),
+    ]
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="See: lockstep models; local:minilm by default.", rich_help_panel=KEPT),
+    ]
+    quantization: Annotated[str | None, typer.Option("--quantization", help=f"{FORMS}.", rich_help_panel=KEPT)]
+    metric: Annotated[str | None, typer.Option("--metric", help=f"{METRICS}.", rich_help_panel=KEPT)]
+    index: Annotated[
+        str | None,
+        typer.Option(
+            "--index", metavar="KIND|JSON", help=f'{INDEX_KINDS}, or {{"kind": "hnsw", "m": 32}}.', rich_help_panel=KEPT
+        ),
+    ]
+    cache_days: Annotated[
+        int | None, typer.Option("--cache-days", help="How long unused vectors are kept; 90.", rich_help_panel=KEPT)
+    ]
+    max_cost_per_day: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost-per-day", help="US dollars; syncing pauses when they are spent.", rich_help_panel=KEPT
+        ),
+    ]
+
+
+def with_settings(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a task's settings in the place of its parameter `settings`.
+
+    It is called with what was given of them, as `Database.add_task` and `edit_task` take it.
+    """
+    options = get_type_hints(Options, include_extras=True)
+    parameters: list[Parameter] = []
+    for parameter in signature(run, eval_str=True).parameters.values():
+        if parameter.name == "settings":
+            parameters += [
+                Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in options.items()
+            ]
+        else:
+            parameters.append(parameter)
+
+    @wraps(run)
+    def called(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in options}
+        run(**given, settings=settings_from(**chosen))
+
+    called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return called
 
 
 def settings_from(
@@ -106,16 +148,17 @@ def settings_from(
     where: str | None,
     field_chunking: list[str] | None,
     query_chunking: str | None,
-    chunking: Mapping[str, Any],
-    index: str | None = None,
+    index: str | None,
     **others: Any,
 ) -> dict[str, Any]:
-    """The settings that were given, as `Database.add_task` and `edit_task` take them.
+    """The settings that were given.
 
     Raises:
         ConfigError: a filter or chunking is no JSON, or the script cannot be read.
     """
-    settings = {name: value for name, value in others.items() if value is not None}
+    given = {name: value for name, value in others.items() if value is not None}
+    chunking = {name: given.pop(name) for name in CHUNKING if name in given}
+    settings = given | ({"chunking": chunking} if chunking else {})
     if field:
         settings["fields"] = tuple(field)
     if file:
@@ -126,8 +169,6 @@ def settings_from(
         settings["where"] = from_json("--where", where) or None
     if index is not None:
         settings["index"] = from_json("--index", index) if index.lstrip().startswith("{") else index
-    if given := {name: value for name, value in chunking.items() if value is not None}:
-        settings["chunking"] = given
     if query_chunking is not None:
         settings["query_chunking"] = from_json("--query-chunking", query_chunking)
     if field_chunking:

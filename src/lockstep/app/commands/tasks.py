@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lockstep.app.commands import task_options as options
 from lockstep.app.commands.arguments import DatabasePath, Json, TaskName, Yes, open_existing
+from lockstep.app.commands.task_options import with_settings
 from lockstep.app.output import as_json, command, count, line, note, table
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 
 @app.command("add")
+@with_settings
 def add(
     database: DatabasePath,
     name: Annotated[
@@ -31,27 +32,7 @@ def add(
     ] = None,
     *,
     source: Annotated[str, typer.Option("--source", "-s", help="A collection or table.")],
-    field: options.Fields = None,
-    file: options.Files = None,
-    template: options.Template = None,
-    script: options.Script = None,
-    function: options.Function = None,
-    vectors: options.VectorsField = None,
-    dimensions: options.Dimensions = None,
-    where: options.WhereOption = None,
-    method: options.Method = None,
-    max_tokens: options.MaxTokens = None,
-    overlap_tokens: options.OverlapTokens = None,
-    context_prefix: options.ContextPrefix = None,
-    headings: options.Headings = None,
-    field_chunking: options.FieldChunking = None,
-    query_chunking: options.QueryChunking = None,
-    model: options.ModelOption = None,
-    quantization: options.Quantization = None,
-    metric: options.MetricOption = None,
-    index: options.IndexOption = None,
-    cache_days: options.CacheDays = None,
-    max_cost_per_day: options.MaxCostPerDay = None,
+    settings: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Add a task; from then on its source is followed."""
@@ -61,31 +42,6 @@ def add(
     name = slug(source) if name is None else name
     if not name:
         raise ConfigError(f'No task name can be made from "{source}".', f"Give one: {add_task(database, 'my-task')}")
-    settings = options.settings_from(
-        field=field,
-        file=file,
-        template=template,
-        script=script,
-        function=function,
-        vectors=vectors,
-        dimensions=dimensions,
-        where=where,
-        chunking={
-            "method": method,
-            "max_tokens": max_tokens,
-            "overlap_tokens": overlap_tokens,
-            "context_prefix": context_prefix,
-            "headings": headings,
-        },
-        field_chunking=field_chunking,
-        query_chunking=query_chunking,
-        model=model,
-        quantization=quantization,
-        metric=metric,
-        index=index,
-        cache_days=cache_days,
-        max_cost_per_day=max_cost_per_day,
-    )
     if not settings.keys() & {"fields", "files", "template", "script", "function", "vectors"}:
         raise ConfigError(
             f'Task "{name}" names nothing to embed.', "Say what: --field text, or --template, --script, --vectors …"
@@ -100,32 +56,13 @@ def add(
 
 
 @app.command("edit")
+@with_settings
 def edit(
     database: DatabasePath,
     task: TaskName,
     *,
     source: Annotated[str | None, typer.Option("--source", "-s", help="A collection or table.")] = None,
-    field: options.Fields = None,
-    file: options.Files = None,
-    template: options.Template = None,
-    script: options.Script = None,
-    function: options.Function = None,
-    vectors: options.VectorsField = None,
-    dimensions: options.Dimensions = None,
-    where: options.WhereOption = None,
-    method: options.Method = None,
-    max_tokens: options.MaxTokens = None,
-    overlap_tokens: options.OverlapTokens = None,
-    context_prefix: options.ContextPrefix = None,
-    headings: options.Headings = None,
-    field_chunking: options.FieldChunking = None,
-    query_chunking: options.QueryChunking = None,
-    model: options.ModelOption = None,
-    quantization: options.Quantization = None,
-    metric: options.MetricOption = None,
-    index: options.IndexOption = None,
-    cache_days: options.CacheDays = None,
-    max_cost_per_day: options.MaxCostPerDay = None,
+    settings: dict[str, Any],
     gate: Annotated[
         str | None,
         typer.Option(
@@ -172,32 +109,8 @@ def edit(
             done = db.finish_edit(task)
             note(f"Task {task} is served by what was built." if done else f"Nothing is ready for {task}; sync first.")
             return
-        settings = options.settings_from(
-            source=source,
-            field=field,
-            file=file,
-            template=template,
-            script=script,
-            function=function,
-            vectors=vectors,
-            dimensions=dimensions,
-            where=where,
-            chunking={
-                "method": method,
-                "max_tokens": max_tokens,
-                "overlap_tokens": overlap_tokens,
-                "context_prefix": context_prefix,
-                "headings": headings,
-            },
-            field_chunking=field_chunking,
-            query_chunking=query_chunking,
-            model=model,
-            quantization=quantization,
-            metric=metric,
-            index=index,
-            cache_days=cache_days,
-            max_cost_per_day=max_cost_per_day,
-        )
+        if source is not None:
+            settings["source"] = source
         given = {"gate": gate, "queries": queries, "qrels": qrels}
         settings |= {name: value for name, value in given.items() if value is not None}
         change(db, database, task, settings, dry_run=dry_run, yes=yes, json=json)
