@@ -70,7 +70,7 @@ def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few as there would be among millions of vectors, so that a search has to look deeper."""
     monkeypatch.setattr(SMALL[0], 12)
     monkeypatch.setattr(SMALL[1], 3)
-    monkeypatch.setattr("lockstep.searching.search.HYBRID_MIN", 8)
+    monkeypatch.setattr("lockstep.searching.search.BY_WORDS_MIN", 8)
 
 
 def ids(hits: list[Hit]) -> list[DocumentId]:

@@ -28,7 +28,7 @@ from lockstep.searching.trace import Trace
 from lockstep.storage import embeddings, vectors
 from lockstep.types import ChunkMatch, Hit, Part, Vectors
 
-HYBRID_MIN = 100  # documents that each way brings to a hybrid search
+BY_WORDS_MIN = 100  # chunks that words bring, and documents that each way brings to a hybrid search
 SPARE_MIN = 30  # documents beyond those wanted: the next pages, and some that are gone
 DEEPER = 4  # times the candidates, where the first are not enough
 DIVERSE_MIN = 50  # documents of which diverse ones are chosen
@@ -210,7 +210,7 @@ class Looking:
         """At so many candidates, for about so many documents."""
         if self.request.mode == "hybrid":
             return self.hybrid(candidates, documents)
-        return self.worded(candidates) if self.request.mode == "keyword" else self.near(candidates, documents)
+        return self.worded(documents) if self.request.mode == "keyword" else self.near(candidates, documents)
 
     def near(self, candidates: int, documents: int) -> Window:
         """The documents whose vectors are nearest."""
@@ -232,11 +232,11 @@ class Looking:
         is_all = asked.exact or not asked.whole_documents or len(chunks.ids) <= whole or documents > TOP_K_MAX
         return Window(ranked, chunks.exhausted and is_all)
 
-    def worded(self, candidates: int) -> Window:
+    def worded(self, documents: int) -> Window:
         """The documents whose words fit best."""
         assert self.query.words
         chunks = by_words.chunks_with_words(
-            self.connection, self.target, self.query.words, self.chosen, candidates, self.trace
+            self.connection, self.target, self.query.words, self.chosen, depth_for(documents), self.trace
         )
         found = by_words.ranked_by_words(self.connection, self.target, chunks, field_weights(self.request))
         return Window(
@@ -245,9 +245,9 @@ class Looking:
 
     def hybrid(self, candidates: int, documents: int) -> Window:
         """The documents that vectors find and those that words find, together."""
-        depth = max(HYBRID_MIN, documents + documents // 2)
+        depth = depth_for(documents)
         by_nearness = self.near(candidates, documents)
-        by_word = self.worded(candidates)
+        by_word = self.worded(documents)
         with self.trace.stage("fusion") as stage:
             first, second = list(islice(by_nearness.ranked, depth)), list(islice(by_word.ranked, depth))
             rows = {each.key: each.chunk for each in (*second, *first)}
@@ -269,6 +269,11 @@ class Looking:
         # Where all that are near enough are there, words cannot add any.
         all_worded = lowest is not None or (by_word.exhausted and len(second) < depth)
         return Window(near_enough, all_near and all_worded)
+
+
+def depth_for(documents: int) -> int:
+    """How many chunks words bring for so many documents, and documents each way to a hybrid search."""
+    return max(BY_WORDS_MIN, documents + documents // 2)
 
 
 def field_weights(request: Request) -> dict[str, float]:

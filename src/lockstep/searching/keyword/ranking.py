@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from lockstep.errors import ConfigError
 from lockstep.searching.keyword.bm25 import RARITY_MIN, Corpus
 from lockstep.searching.keyword.words import Term, WordQuery, match_expression, occurrences
 from lockstep.storage import keywords
-from lockstep.storage.lookup import find_rows
+from lockstep.storage.lookup import fetch, find_rows
 from lockstep.storage.schema import embeddings_table
 
 Ids = npt.NDArray[np.int64]
@@ -33,7 +33,6 @@ ROWS_MAX = 5_000  # that FTS5 scores for a query: bench/keywords.py measures tim
 TERMS_MAX = 64
 READ_MAX = 1_000  # texts that are read and scored here: what a filter lets through, if it is no more
 READ_MIN = 100  # the best that are read and scored once more, with the common words
-READ_PER_RESULT = 3
 READ_AGAIN_MAX = 300  # further ones keep the order that the index gave them
 HELPERS_MAX = 6  # common words that have a say in what is read
 PASSED_MAX = 400_000  # rows of common words that FTS5 may go through for a statement: about 10 to 20 ns each
@@ -116,7 +115,7 @@ def keyword_ranking(
         ids, scores = by_index(searched, match_expression(each.term for each in terms))
         return best(ids, scores, limit, exact=is_whole)
     ids, scores = Candidates(searched, terms, limit).ranked()
-    first = min(max(READ_MIN, READ_PER_RESULT * limit), READ_AGAIN_MAX)
+    first = min(max(READ_MIN, limit), READ_AGAIN_MAX)
     read_ids, read_scores = by_reading(searched, terms, np.sort(ids[:first]))
     rest = np.minimum(scores[first:], read_scores.min(initial=np.inf))
     return best(np.concatenate([read_ids, ids[first:]]), np.concatenate([read_scores, rest]), limit, exact=False)
@@ -254,11 +253,12 @@ def numbers_in(record: bytes) -> Iterator[int]:
 def counted(searched: Searched, term: Term) -> Counted:
     """In how many chunks a term is: counted up to `ROWS_MAX`, then reckoned from how far these reach."""
     limit, table = ROWS_MAX + 1, searched.table
-    rows, reached, first, last = searched.connection.exec_driver_sql(
+    ((rows, reached, first, last),) = fetch(
+        searched.connection,
         f"SELECT count(*), max(rowid), (SELECT min(id) FROM {table}_docsize), (SELECT max(id) FROM {table}_docsize) "
         f"FROM (SELECT rowid FROM {table} WHERE {table} MATCH ? LIMIT {limit})",
         (term.expression,),
-    ).one()
+    )
     if rows < limit:
         return Counted(term, rows, True)
     share = (reached - first + 1) / (last - first + 1)
@@ -268,21 +268,26 @@ def counted(searched: Searched, term: Term) -> Counted:
 def by_index(searched: Searched, expression: str, limit: int | None = None) -> tuple[Ids, Scores]:
     """Rows that a filter lets through with their scores by FTS5, the newest first where they are limited."""
     newest_only = f"ORDER BY rowid DESC LIMIT {limit}" if limit else ""
-    rows = searched.connection.exec_driver_sql(
+    rows = fetch(
+        searched.connection,
         f"SELECT rowid, bm25({searched.table}) FROM {searched.table} WHERE {searched.table} MATCH ? {newest_only}",
         (expression,),
-    ).all()
-    ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+    )
+    ids = ids_in(rows)
     scores = np.fromiter((-row[1] for row in rows), dtype=np.float32, count=len(rows))
     kept = searched.of_those(ids)
     return ids[kept], scores[kept]
 
 
+def ids_in(rows: Sequence[Sequence[Any]]) -> Ids:
+    """The first of each row."""
+    return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+
+
 def rows_of(searched: Searched, expression: str) -> Ids:
     """All rows that match: ascending."""
     statement = f"SELECT rowid FROM {searched.table} WHERE {searched.table} MATCH ?"
-    rows = searched.connection.exec_driver_sql(statement, (expression,)).scalars().all()
-    return np.array(rows, dtype=np.int64)
+    return ids_in(fetch(searched.connection, statement, (expression,)))
 
 
 def newest(searched: Searched, expression: str, wanted: int) -> Ids:
@@ -293,16 +298,13 @@ def newest(searched: Searched, expression: str, wanted: int) -> Ids:
         before, first = int(searched.allowed[-1]) + 1, int(searched.allowed[0])
     page = wanted
     while sum(map(len, found)) < wanted:
-        ids = np.array(
-            searched.connection.exec_driver_sql(
-                f"SELECT rowid FROM {searched.table} WHERE {searched.table} MATCH ? AND rowid >= ? AND rowid < ? "
-                f"ORDER BY rowid DESC LIMIT {page}",
-                (expression, first, before),
-            )
-            .scalars()
-            .all(),
-            dtype=np.int64,
+        rows = fetch(
+            searched.connection,
+            f"SELECT rowid FROM {searched.table} WHERE {searched.table} MATCH ? AND rowid >= ? AND rowid < ? "
+            f"ORDER BY rowid DESC LIMIT {page}",
+            (expression, first, before),
         )
+        ids = ids_in(rows)
         found.append(ids[searched.of_those(ids)])
         if len(ids) < page:
             break

@@ -250,20 +250,25 @@ class Words:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = words
-        self._places: dict[str, list[int]] = {}
-        for at, word in enumerate(words):
-            self._places.setdefault(word, []).append(at)
 
     def __len__(self) -> int:
         """How many there are, as the index counts."""
         return len(self._words)
 
+    def count(self, term: Term) -> int:
+        """How often a term is there."""
+        first, rest = term.tokens[0], term.tokens[1:]
+        # Most texts do not even have the first word of a phrase.
+        is_quick = not term.is_prefix if not rest else first not in self._words
+        return self._words.count(first) if is_quick else len(self.places(term))
+
     def places(self, term: Term) -> list[int]:
         """Where a term begins, by the number of its first word."""
         first, rest = term.tokens[0], term.tokens[1:]
         if not rest and term.is_prefix:
-            return [at for word, places in self._places.items() if word.startswith(first) for at in places]
-        return [at for at in self._places.get(first, ()) if not rest or self._goes_on(at + 1, rest, term.is_prefix)]
+            return [at for at, word in enumerate(self._words) if word.startswith(first)]
+        found = [at for at, word in enumerate(self._words) if word == first]
+        return [at for at in found if not rest or self._goes_on(at + 1, rest, term.is_prefix)]
 
     def _goes_on(self, at: int, rest: tuple[str, ...], is_prefix: bool) -> bool:
         there = self._words[at : at + len(rest)]
@@ -274,11 +279,8 @@ class Words:
 
 def occurrences(text: str, terms: Sequence[Term]) -> Found:
     """How often terms are in a text, as the index counts."""
-    plain = ASCII_WORD.findall(text.lower()) if text.isascii() else [token.text for token in tokens(text)]
-    if all(len(term.tokens) == 1 and not term.is_prefix for term in terms):
-        return Found([plain.count(term.tokens[0]) for term in terms], len(plain))
-    words = Words(plain)
-    return Found([len(words.places(term)) for term in terms], len(plain))
+    words = Words(ASCII_WORD.findall(text.lower()) if text.isascii() else [token.text for token in tokens(text)])
+    return Found([words.count(term) for term in terms], len(words))
 
 
 def highlights(text: str, query: WordQuery) -> tuple[Span, ...]:
