@@ -6,18 +6,20 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from lockstep.errors import ProviderRejected, ProviderUnavailable, RateLimited
 from lockstep.models.outcome import Stopped
 from lockstep.models.remote import headers
 from lockstep.models.remote.connection import Connection
-from lockstep.models.remote.http import Client, Response
 from lockstep.models.remote.keys import KeyAuth
 from lockstep.models.remote.limiter import Grant, Limiter
 from lockstep.models.remote.refusals import Refusal
 from lockstep.models.remote.threads import Threads
 from lockstep.models.remote.wire import Auth, Request
+
+if TYPE_CHECKING:
+    from lockstep.models.remote.http import Client, Response
 
 SEARCH_THREADS = 8
 READERS = 8
@@ -179,6 +181,8 @@ class Link:
     def _opened(self) -> Client:
         with self._lock:
             if self._client is None:
+                from lockstep.models.remote.http import Client  # takes 0.1 s, and a local model needs none
+
                 self._client = Client(self.connection)
             return self._client
 
