@@ -150,7 +150,10 @@ HEAVY = {"torch", "openvino", "faiss", "tokenizers", "typer", "rich", "pyarrow",
 
 @pytest.mark.parametrize(
     ("code", "heavy"),
-    [("import lockstep", HEAVY | {"sqlalchemy", "numpy"}), ("import lockstep; lockstep.open('data.db').close()", HEAVY)],
+    [
+        ("import lockstep", HEAVY | {"sqlalchemy", "numpy"}),
+        ("import lockstep; lockstep.open('data.db').close()", HEAVY),
+    ],
     ids=["imported", "opened"],
 )
 def test_what_needs_time_is_loaded_when_it_is_first_used(tmp_path: Path, code: str, heavy: set[str]) -> None:
