@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lockstep import errors
     from lockstep.collection import Collection
     from lockstep.database import Database
-    from lockstep.errors import SearchStopped, StoreInterrupted
+    from lockstep.errors import LockstepError, SearchStopped, StoreInterrupted
     from lockstep.evaluate.results import Evaluation
     from lockstep.models import Registered
     from lockstep.models.base import Model, Provider
@@ -50,6 +51,7 @@ __all__ = [
     "Explanation",
     "Hit",
     "Hits",
+    "LockstepError",
     "Model",
     "ModelInfo",
     "Part",
@@ -61,6 +63,7 @@ __all__ = [
     "StoreInterrupted",
     "Task",
     "__version__",
+    "errors",
     "model",
     "open",
     "reranker",
@@ -80,6 +83,7 @@ _HOMES = {
     "Explanation": "lockstep.searching.trace",
     "Hit": "lockstep.types",
     "Hits": "lockstep.types",
+    "LockstepError": "lockstep.errors",
     "Model": "lockstep.models.base",
     "ModelInfo": "lockstep.types",
     "Part": "lockstep.types",
@@ -145,6 +149,8 @@ def reranker(
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("lockstep.errors")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
