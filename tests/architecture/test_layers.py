@@ -152,9 +152,10 @@ HEAVY = {"torch", "openvino", "faiss", "tokenizers", "typer", "rich", "pyarrow",
     ("code", "heavy"),
     [
         ("import lockstep", HEAVY | {"sqlalchemy", "numpy"}),
+        ("import lockstep; lockstep.errors.QueryError", HEAVY | {"sqlalchemy", "numpy"}),
         ("import lockstep; lockstep.open('data.db').close()", HEAVY),
     ],
-    ids=["imported", "opened"],
+    ids=["imported", "errors", "opened"],
 )
 def test_what_needs_time_is_loaded_when_it_is_first_used(tmp_path: Path, code: str, heavy: set[str]) -> None:
     """`import lockstep` is quick, and so is a command that only looks into a database."""
