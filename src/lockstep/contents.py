@@ -48,7 +48,9 @@ class Contents:
         """
         with self._dialect.begin(write=False) as connection:
             described = self._tasks.describe(connection, source)
-        reader = SourceReader(self._dialect, described, where=compile_filter(where, described) if where else None)
+        reader = SourceReader(
+            self._dialect, described, where=None if where is None else compile_filter(where, described)
+        )
         pages = self._rows_after(reader) if ids is None else self._rows_of(reader, ids)
         for rows in pages:
             for row in rows:

@@ -258,9 +258,9 @@ class Words:
     def count(self, term: Term) -> int:
         """How often a term is there."""
         first, rest = term.tokens[0], term.tokens[1:]
-        # Most texts do not even have the first word of a phrase.
-        is_quick = not term.is_prefix if not rest else first not in self._words
-        return self._words.count(first) if is_quick else len(self.places(term))
+        if rest and first not in self._words:
+            return 0  # as in most texts
+        return len(self.places(term)) if rest or term.is_prefix else self._words.count(first)
 
     def places(self, term: Term) -> list[int]:
         """Where a term begins, by the number of its first word."""
