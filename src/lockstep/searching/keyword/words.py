@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from lockstep.errors import QueryError
@@ -266,9 +267,15 @@ class Words:
         """Where a term begins, by the number of its first word."""
         first, rest = term.tokens[0], term.tokens[1:]
         if not rest and term.is_prefix:
-            return [at for at, word in enumerate(self._words) if word.startswith(first)]
-        found = [at for at, word in enumerate(self._words) if word == first]
-        return [at for at in found if not rest or self._goes_on(at + 1, rest, term.is_prefix)]
+            return [at for word, places in self._by_word.items() if word.startswith(first) for at in places]
+        return [at for at in self._by_word.get(first, ()) if not rest or self._goes_on(at + 1, rest, term.is_prefix)]
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for at, word in enumerate(self._words):
+            found.setdefault(word, []).append(at)
+        return found
 
     def _goes_on(self, at: int, rest: tuple[str, ...], is_prefix: bool) -> bool:
         there = self._words[at : at + len(rest)]
