@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lockstep import errors
+from lockstep.errors import LockstepError, SearchStopped, StoreInterrupted
+
 if TYPE_CHECKING:
-    from lockstep import errors
     from lockstep.collection import Collection
     from lockstep.database import Database
-    from lockstep.errors import LockstepError, SearchStopped, StoreInterrupted
     from lockstep.evaluate.results import Evaluation
     from lockstep.models import Registered
     from lockstep.models.base import Model, Provider
@@ -83,7 +84,6 @@ _HOMES = {
     "Explanation": "lockstep.searching.trace",
     "Hit": "lockstep.types",
     "Hits": "lockstep.types",
-    "LockstepError": "lockstep.errors",
     "Model": "lockstep.models.base",
     "ModelInfo": "lockstep.types",
     "Part": "lockstep.types",
@@ -91,8 +91,6 @@ _HOMES = {
     "Provider": "lockstep.models.base",
     "Reranker": "lockstep.models.rerank.base",
     "SearchOptions": "lockstep.searching.request",
-    "SearchStopped": "lockstep.errors",
-    "StoreInterrupted": "lockstep.errors",
     "Task": "lockstep.recipe",
 }
 
@@ -149,8 +147,6 @@ def reranker(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module("lockstep.errors")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'lockstep' has no attribute {name!r}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ class Contents:
         from lockstep.exporting import write_export
 
         stored = self._tasks.find(task)
-        find = partial(self._document, stored) if with_documents else None
+        find = self._finder(stored) if with_documents else None
         return write_export(self.embeddings(task), path, format, documents=find, vector_format=vector_format)
 
     # --- pages, each of a transaction of its own -------------------------------------------------------------------
@@ -150,12 +149,16 @@ class Contents:
             )
         return self._tasks.reader(connection, stored)
 
-    def _document(self, stored: StoredTask, document_id: DocumentId) -> Mapping[str, Any] | None:
+    def _finder(self, stored: StoredTask) -> Callable[[DocumentId], Mapping[str, Any] | None]:
+        """Finds a task's documents by their ids."""
         with self._dialect.begin(write=False) as connection:
             reader = self._tasks.reader(connection, stored, whole=True)
-            key = reader.key_of(connection, document_id)
-            row = reader.by_keys(connection, [key]).get(key)
-            return None if row is None else reader.data(row)
+
+        def find(document_id: DocumentId) -> Mapping[str, Any] | None:
+            (rows,) = self._rows_of(reader, [document_id])
+            return reader.data(rows[0]) if rows else None
+
+        return find
 
 
 def keys_of(connection: Connection, reader: SourceReader, ids: Collection[DocumentId]) -> list[Any]:

@@ -65,7 +65,7 @@ class Searcher:
 
     def close(self) -> None:
         """Wait for what indexes write beside the searches."""
-        for index in self._indexes.values():
+        for index in list(self._indexes.values()):  # another thread may just begin to search
             index.close()
 
     def search(self, names: Sequence[str], given: Given, request: Request, deadline: Deadline, trace: Trace) -> Hits:

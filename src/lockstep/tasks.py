@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -195,28 +196,31 @@ class Tasks:
 
     def judge_anew(self, name: str) -> bool:
         """Have the edit's gate judged again by the next sync; False when there is none."""
-        stored = self.find(name)
-        with self._dialect.begin(write=True) as connection:
-            return gates.judge_anew(connection, stored.name)
+        with self._changing(name) as (connection, _):
+            return gates.judge_anew(connection, name)
 
     def cancel_edit(self, name: str) -> bool:
         """Give up what is being built; False when nothing is."""
-        self.find(name)  # says which there are
-        with self._dialect.begin(write=True) as connection:
-            return store.cancel_edit(connection, self._dialect, self.serving(connection, name))
+        with self._changing(name) as (connection, stored):
+            return store.cancel_edit(connection, self._dialect, stored)
 
     def remove(self, name: str) -> None:
         """Remove one with its triggers, queue, embeddings and view."""
-        self.find(name)  # says which there are
-        with self._dialect.begin(write=True) as connection:
-            store.remove_task(connection, self._dialect, self.serving(connection, name))
+        with self._changing(name) as (connection, stored):
+            store.remove_task(connection, self._dialect, stored)
 
     def enable(self, name: str, *, enabled: bool) -> None:
         """Pause a task, or go on with it."""
-        self.find(name)
-        with self._dialect.begin(write=True) as connection:
+        with self._changing(name) as (connection, _):
             # Whoever resumes a task has mended what it waited for.
             store.update_task(connection, name, enabled=enabled, **store.NO_OUTAGE)
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[tuple[Connection, StoredTask]]:
+        """A writing transaction, and a task as it is in it: another program may have removed it, or made it anew."""
+        self.find(name)  # says which there are, and finds tables to write to
+        with self._dialect.begin(write=True) as connection:
+            yield connection, self.serving(connection, name)
 
     # --- making them ready -----------------------------------------------------------------------------------------
 
